@@ -107,13 +107,15 @@ class Search:
         last = min(size + beyond, len(self.cells) - len(without))
         way = Way(grows, {len(start): (start, self._value(start, weights))})
         now = start
+        but = f" without {key_of(without)}" if without else ""
         while True:
-            step = self._known(name, now) or self._float(now, way, weights)
+            at = f"{name} {len(way.steps)}{but} {key_of(now)}"  # by its number: a list may be come to twice
+            step = self._known(at, now) or self._float(now, way, weights)
             if step is None and len(now) != last:
                 step = self._next(now, weights, without, grows)
             if step is None:
                 break
-            self.record.move(f"{name} {key_of(now)}", self._said(step))
+            self.record.move(at, self._said(step))
             now = step.kept
             way.add(step, self._value(now, weights))
             if self.watch is not None:
@@ -127,9 +129,9 @@ class Search:
         about = [cell.place, cell.component, cell.part, step.added, step.expected, step.gain, step.checked]
         return {"step": about}
 
-    def _known(self, name: str, now: Kept) -> Step | None:
+    def _known(self, at: str, now: Kept) -> Step | None:
         """Give the step that was made from here before this search was begun again."""
-        move = self.record.moves.get(f"{name} {key_of(now)}")
+        move = self.record.moves.get(at)
         if move is None:
             return None
         place, component, part, added, *numbers = move["step"]
