@@ -118,8 +118,10 @@ class Cells:
         _check_all(model, found, rules, resampled)
         roots = tuple(place for place in inputs if parts is None or (slot_of(place) or OUTPUT) in parts)
         listed = {place: [str(each.label) for each in inputs[place]] for place in roots}
-        if depth > 1 and any(each in labels for of in listed.values() for each in of):
-            raise ScrubError("what the baseline resamples of some slots alone is read by others: search at depth 1")
+        if (depth > 1 or MASKED in chosen) and any(each in labels for of in listed.values() for each in of):
+            raise ScrubError(
+                "what the baseline resamples of some slots alone is read by others: search at depth 1, without masks"
+            )
         left = dict.fromkeys(each for of in listed.values() for each in of if not _wanted(each, chosen))
         by = Parts.by_positions(names) if POSITIONS in chosen else Parts(BY_MASK if MASKED in chosen else "")
         known = {place: [each for each in of if each not in left] for place, of in listed.items()}
