@@ -177,7 +177,7 @@ class Found(TabularResult):
         study = study_at(path, self.hypothesis.study)
         named = replace(self.hypothesis, name=path.stem, study=study)
         words = shlex.split(self.command)
-        command = shlex.join([*words[:2], str(path), *words[3:]])
+        command = shlex.join([*words[:2], str(path), *words[3:]]) if words else ""
         found = replace(self, hypothesis=named, command=command)
         claim: str = look(found, "claim")(found)
         return replace(found, hypothesis=replace(named, claim=claim))

@@ -40,8 +40,6 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
         )
     yield Text(f"\n{of.hypothesis.name}: {PLAIN.with_interval(of.best.recovered[REPORT], 1, unit='%')}", style="bold")
     yield Text("\n".join(f"  {line}" for line in of.hypothesis.rules.splitlines()))
-    if of.command:
-        yield Text(f"\nthe same number: {of.command}")
 
 
 def _metric(of: Found) -> str:

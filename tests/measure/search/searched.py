@@ -70,7 +70,9 @@ def prompts(model: Model, rows: int = ROWS, vocabulary: int = VOCAB, seed: int =
     tokens, other = rng.integers(1, vocabulary, size=(2, rows, model.n_ctx + 1))
     scored = np.zeros((rows, model.n_ctx), bool)
     scored[:, -1] = True
-    return Examples(tokens, scored, PROMPTS, other=other, answers=tokens[:, -1:], wrong=tokens[:, -1:] % (vocabulary - 1) + 1)
+    return Examples(
+        tokens, scored, PROMPTS, other=other, answers=tokens[:, -1:], wrong=tokens[:, -1:] % (vocabulary - 1) + 1
+    )
 
 
 def tokens_of(model: Model, examples: Examples) -> dict[str, torch.Tensor]:

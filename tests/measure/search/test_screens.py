@@ -103,9 +103,7 @@ class Plain:
 
     def normed(self, x: Tensor, name: str) -> Tensor:
         eps = self.model.config.layer_norm_eps
-        return torch.nn.functional.layer_norm(
-            x, x.shape[-1:], self.p[f"{name}.weight"], self.p[f"{name}.bias"], eps
-        )
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], self.p[f"{name}.weight"], self.p[f"{name}.bias"], eps)
 
     def slot(self, stream: Tensor, layer: int, slot: str, heads: list[int]) -> Tensor:
         read = self.normed(stream, f"layers.{layer}.ln") + (self.p["pos.weight"] if slot != "v" else 0)
@@ -127,7 +125,9 @@ class Plain:
             return of
         heads = [int(component.partition(".")[2])]
         looks = self.emb["y"] if part else of
-        return self.attended(*(self.slot(looks, 0, s, heads) for s in "qk"), self.slot(of, 0, "v", heads), 0, heads, part)
+        return self.attended(
+            *(self.slot(looks, 0, s, heads) for s in "qk"), self.slot(of, 0, "v", heads), 0, heads, part
+        )
 
     def streams(self, kept: Any, cells: Any) -> dict[str, Tensor]:
         """What the slots of a1.ind read."""
