@@ -2,9 +2,9 @@
 
 Every method chooses on the search fold alone. Prints, in percent recovered on the report fold over all `--draws`
 pairings, with 95 % intervals: each method at each size, how much more the search recovers (paired), and the study's
-hypotheses beside the search at their own sizes. Costs are lists that were measured exactly, scores of all cells, and
-time in plain forward passes over the search fold in the same process; the gates, which every run passes once, are left
-out.
+hypotheses beside the search at their own sizes, or at a smaller one. Costs are lists that were measured exactly (in
+all, and when each size was decided), scores of all cells, and time in plain forward passes over the search fold in the
+same process; the gates, which every run passes once, are left out.
 """
 
 from __future__ import annotations
@@ -227,13 +227,15 @@ def table(
             pairs = {s: (kept, own[s]) for s, kept in each.lists.items()}
             say(row(name, *(f"{len(a & b) / len(a | b):.2f}" for a, b in (pairs[s] for s in shown if s in pairs))))
     say("")
-    say(head("hypothesis", "size", "recovered, %", "search at that size", "more by"))
+    say(head("hypothesis", "cells", "recovered, %", "cells of search", "recovered, %", "more by"))
     for name, (size, written) in reported.written().items():
-        same = sums[own[size]] if size in own else None
-        beside = ["", ""] if same is None else [said(fold.interval(same)), said(fold.interval(same, written))]
+        same = max((each for each in own if each <= size), default=None)
+        beside = ["", "", ""]
+        if same is not None:
+            beside = [str(same), said(fold.interval(sums[own[same]])), said(fold.interval(sums[own[same]], written))]
         say(row(name, size, said(fold.interval(written)), *beside))
     whole = fold.anchors.sums[ROLES[0], WHOLE]
-    say(row("all cells", len(fold.cells), said(fold.interval(whole)), "", ""))
+    say(row("all cells", len(fold.cells), said(fold.interval(whole)), "", "", ""))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -247,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=3, help="pairings of the report fold")
     parser.add_argument("--search-draws", type=int, default=1, help="pairings of the search fold")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--most", type=int, default=64, help="no hypothesis of more cells has a list of its size")
+    parser.add_argument("--most", type=int, default=32, help="beside larger hypotheses stands a list of fewer cells")
     parser.add_argument("--greedy", type=int, default=max(SIZES), help="the largest size all-exact; 0: not at all")
     parser.add_argument("--backward", help="from all cells: how many are measured in each step, or all")
     parser.add_argument("--without", nargs="+", default=(), help="methods that aren't wanted")

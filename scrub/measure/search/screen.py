@@ -316,17 +316,23 @@ class Screen:
     def _anew(
         self, at: _At, tap: Tap, changes: Sequence[_Change], batch: _Batch, gradient: Tensor
     ) -> Float[Tensor, "change batch"]:
-        """Score changes by what the reader makes of the changed stream, computed for each."""
+        """Score changes by what the reader makes of the changed stream: its norm is computed for each.
+
+        What comes behind the norm is affine, so the gradient goes back through it once, for all.
+        """
         stream = batch.values[tap.stream]
-        before = self._read(tap.reads, stream)
-        at_once = max(1, BYTES_AT_ONCE // (max(before.numel(), stream.numel()) * stream.itemsize))
+        norm = exchanged(tap.normed, tap.stream, STREAM)
+        before = self._read(norm, stream).detach().requires_grad_()
+        made = exchanged(tap.made, tap.normed, STREAM)
+        (back,) = (gradient,) if made == STREAM else torch.autograd.grad(self._read(made, before), before, gradient)
+        at_once = max(1, BYTES_AT_ONCE // (stream.numel() * stream.itemsize))
         found = []
         for start in range(0, len(changes), at_once):
             part = torch.stack([self._change(at, tap, each, batch) for each in changes[start : start + at_once]])
-            read = self._read(tap.reads, rearrange(stream + part, "change batch ... -> (change batch) ..."))
-            after = rearrange(read, "(change batch) ... -> change batch ...", change=len(part))
-            moved = (after - before).flatten(2)
-            found.append(einsum(moved, gradient.flatten(1), "change batch at, batch at -> change batch"))
+            read = self._read(norm, rearrange(stream + part, "change batch ... -> (change batch) ..."))
+            after = rearrange(read.detach(), "(change batch) ... -> change batch ...", change=len(part))
+            moved = (after - before.detach()).flatten(2)
+            found.append(einsum(moved, back.flatten(1), "change batch at, batch at -> change batch"))
         return torch.cat(found)
 
 
