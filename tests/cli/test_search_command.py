@@ -48,7 +48,9 @@ def numbers(of: dict[str, Any]) -> tuple[float, ...]:
 def test_the_command_that_is_printed_gives_the_very_number(scrub: Scrub, tmp_path: Path, how: str) -> None:
     """In float32, where another plan of the same rounds otherwise; so do its JSON and its table say."""
     out = tmp_path / "mine.py"
-    said = scrub("search induction/naive", how, ON.removesuffix("--parts v"), "--out", out, "--json", tmp_path / "o.json")
+    said = scrub(
+        "search induction/naive", how, ON.removesuffix("--parts v"), "--out", out, "--json", tmp_path / "o.json"
+    )
     assert said.status == 0, said.err
     found = content(tmp_path / "o.json")
     again = scrub(*shlex.split(found["command"])[1:], "--json", tmp_path / "r.json")
@@ -250,8 +252,10 @@ def test_nothing_to_recover_fails_a_gate(scrub: Scrub, tmp_path: Path) -> None:
     study.mkdir()
     (study / "study.py").write_text(
         "from scrub import Hypothesis, Study\n"
-        "def better(logits, targets, unscrubbed):\n    return -logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]\n"
-        "study = Study('a1.ind/** -> y', (Hypothesis('k a1.ind/k/** -> y', name='k'),), 'tiny', 'words', metric=better)\n"
+        "def worse(logits, targets, unscrubbed):\n"
+        "    return -logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]\n"
+        "k = Hypothesis('k a1.ind/k/** -> y', name='k')\n"
+        "study = Study('a1.ind/** -> y', (k,), 'tiny', 'words', metric=worse)\n"
     )
     said = scrub("search", study, "--size 1", ON)
     assert said.status == 1

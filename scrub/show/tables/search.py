@@ -29,7 +29,8 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
     if of.stopped:
         yield Text(f"ended at {of.best.size}: {of.stopped}")
     yield Text(
-        f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, {of.screens:,} times all in reach scored\n"
+        f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, and {of.screens:,} times all in reach scored, "
+        "with resamples and the rival\n"
     )
     yield _beside(of)
     if of.overlap is not None:
