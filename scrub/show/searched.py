@@ -132,9 +132,10 @@ def _table(points: Sequence[Point]) -> Iterator[str]:
         rows.append((str(point.size), first, PLAIN.number(point.expected, 1), PLAIN.number(point.gain, 1), said))
         rows += [("", each, "", "", "") for each in more]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    for number, step, expected, gain, further in rows:
-        cells = (number.rjust(widths[0]), step.ljust(widths[1]), expected.rjust(widths[2]), gain.rjust(widths[3]))
-        yield "    " + "  ".join([*cells, further]).rstrip()
+    for number, step, *numbers, last in rows:
+        cells = [number.rjust(widths[0]), step.ljust(widths[1])]
+        cells += [each.rjust(width) for each, width in zip(numbers, widths[2:-1], strict=True)]
+        yield "    " + "  ".join([*cells, last]).rstrip()
     left = len(points) - len(shown)
     if left:
         yield f"The last {len(shown)} of {len(points)} steps."

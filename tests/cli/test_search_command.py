@@ -20,6 +20,7 @@ from scrub.measure.search.exact import Exact
 from scrub.study.study import load_study
 
 Scrub = Callable[..., Any]
+DOCS = Path(__file__).parents[2] / "docs"
 ON = "--sequences 31 --no-rival --resamples 0 --parts v"
 
 
@@ -31,6 +32,13 @@ def content(path: Path) -> dict[str, Any]:
 
     found: dict[str, Any] = json.loads(path.read_text(), parse_constant=wrong)
     return found
+
+
+def fields(of: Any) -> set[str]:
+    """The names of all fields of it, and of what it holds."""
+    if isinstance(of, dict):
+        return {*of, *(name for each in of.values() for name in fields(each))}
+    return {name for each in of for name in fields(each)} if isinstance(of, list) else set()
 
 
 def numbers(of: dict[str, Any]) -> tuple[float, ...]:
@@ -64,6 +72,8 @@ def test_the_command_that_is_printed_gives_the_very_number(scrub: Scrub, tmp_pat
     assert re.search(f"mine: ({printed})", said.out)[1] in " ".join(out.read_text().split())  # type: ignore[index]
     assert f"\nthe same number: {found['command']}\n" in said.out
     assert found["command"] in out.read_text()
+    told = re.findall(r"`(\w+)`", (DOCS / "search.md").read_text().partition("## JSON")[2])
+    assert fields(found) - {"search", "stop", "report"} <= {*told}, "docs/search.md says what each is"
 
 
 def test_the_module_is_a_hypothesis_like_any_other(scrub: Scrub, tmp_path: Path) -> None:

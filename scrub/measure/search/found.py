@@ -93,6 +93,7 @@ class Found(TabularResult):
     overlaps: tuple[float, ...] = ()
     rival: Beside | None = None
     rival_cells: tuple[Cell, ...] = ()
+    digest: str = ""  # of the tokens and scored positions of the report fold
     over: str = "documents"  # what intervals are over
     sizes: Mapping[str, str] = field(default_factory=dict)  # of each fold, in words
     exact: int = 0  # lists that were measured
@@ -142,6 +143,7 @@ class Found(TabularResult):
             "study": self.study,
             "model": self.model,
             "data": self.data,
+            "digest": self.digest,
             "metric": self.metric,
             "unit": self.unit,
             "candidates": list(self.kinds),
