@@ -71,6 +71,7 @@ def test_commands_run_in_an_empty_folder(
         if words[0] in {"run", "sweep", "compare", "report"} and "--sequences" not in words:
             words += ["--sequences", FEW]
         if words[0] == "search":
+            words[words.index("--size") + 1] = "1"
             words += ["--resamples", "0", "--no-rival", "--check", "1", "--parts", "k"]
         if words[0] in {"attribute", "circuit"} and "--prompts" in words:
             words += ["--count", FEW]
