@@ -18,6 +18,7 @@ from scrub.cli import _status
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+THIRDS = "6"  # sequences, two in each fold
 FEW, RANDOM = "4", "1"  # sequences, and random hypotheses: what is tested is that commands run, not their numbers
 BY_A_SHELL = "scrub new mine"  # as a program of its own; the others share this process, which has torch loaded
 INSTALLED = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -35,6 +36,7 @@ WRITTEN = [  # by the commands of each block
     {"numbers.json", "story.svg", "pairs.safetensors", "hypotheses"},
     {"pairs.jsonl"},
     {"results", "report.html", "report.md"},
+    {"found.py", "found.json", "found.svg"},
     set[str](),
     {"written.svg", "written.json"},
     {"letters.json", "letters.svg", "curve.svg"},
@@ -62,11 +64,15 @@ def test_commands_run_in_an_empty_folder(
     assert len(commands.splitlines()) >= 3
     if "pairs.jsonl" in written:
         pd.DataFrame(made_pairs()).to_json("pairs.jsonl", orient="records", lines=True)
+    few = THIRDS if "--fold" in commands else FEW
     for command in commands.splitlines():
-        fewer = re.sub(r"--sequences \d+", f"--sequences {FEW}", re.sub(r"--null \d+", f"--null {RANDOM}", command))
+        fewer = re.sub(r"--sequences \d+", f"--sequences {few}", re.sub(r"--null \d+", f"--null {RANDOM}", command))
         words = shlex.split(fewer)[1:]
         if words[0] in {"run", "sweep", "compare", "report"} and "--sequences" not in words:
             words += ["--sequences", FEW]
+        if words[0] == "search":
+            words[words.index("--size") + 1] = "1"
+            words += ["--resamples", "0", "--no-rival", "--check", "1", "--parts", "k"]
         if words[0] in {"attribute", "circuit"} and "--prompts" in words:
             words += ["--count", FEW]
         if command == BY_A_SHELL:

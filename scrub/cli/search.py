@@ -137,6 +137,9 @@ def search(
     warn(found.notes, "note")
     warn(found.warnings)
     console().print(found)
+    if found.command:
+        written = "" if out is not None else ", once it is written (--out found.py)"
+        console().print(f"\nthe same number{written}: {found.command}", soft_wrap=True)
 
 
 def _record(out: Path | None, json: Path | None) -> Path | None:

@@ -11,6 +11,7 @@ from scrub.measure.search.written import module_of
 from scrub.study.metric import LOSS
 from scrub.text.numbers import PLAIN, Interval
 
+MOST_LINES = 6  # of what changed in one step
 MOST_STEPS = 40  # of a table in prose
 
 
@@ -113,9 +114,11 @@ def _by_place(point: Point) -> dict[str, list[str]]:
 
 
 def changed(point: Point) -> list[str]:
-    """List what a list has more than the one before it, and what less."""
+    """List what a list has more than the one before it, and what less; of many the first, and how many more."""
     signs = [("+", cell) for cell in point.added] + [("-", cell) for cell in point.dropped]
-    return [f"{sign} {cell.place}/{cell.label}" for sign, cell in signs]
+    lines = [f"{sign} {cell.place}/{cell.label}" for sign, cell in signs]
+    left = len(lines) - MOST_LINES
+    return lines if left <= 0 else [*lines[:MOST_LINES], f"and {left} more"]
 
 
 def _table(points: Sequence[Point]) -> Iterator[str]:
@@ -129,11 +132,14 @@ def _table(points: Sequence[Point]) -> Iterator[str]:
         rows.append((str(point.size), first, PLAIN.number(point.expected, 1), PLAIN.number(point.gain, 1), said))
         rows += [("", each, "", "", "") for each in more]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    for number, step, expected, gain, further in rows:
-        cells = (number.rjust(widths[0]), step.ljust(widths[1]), expected.rjust(widths[2]), gain.rjust(widths[3]))
-        yield "    " + "  ".join([*cells, further]).rstrip()
+    for number, step, *numbers, last in rows:
+        cells = [number.rjust(widths[0]), step.ljust(widths[1])]
+        cells += [each.rjust(width) for each, width in zip(numbers, widths[2:-1], strict=True)]
+        yield "    " + "  ".join([*cells, last]).rstrip()
     left = len(points) - len(shown)
+    if left:
+        yield f"The last {len(shown)} of {len(points)} steps."
     yield (
-        f"{f'The last {len(shown)} of {len(points)} steps. ' if left else ''}In percent of what there is to recover: "
-        f"expected to first order,\ngained on the fold {SEARCH}, and on the fold {STOP}, with its 95 % interval."
+        "In percent of what there is to recover: what one cell was expected to bring to first order, what the list gains\n"
+        f"over the one before it on the fold {SEARCH}, and on the fold {STOP}, with the 95 % interval."
     )

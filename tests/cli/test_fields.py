@@ -127,7 +127,7 @@ def test_a_grid_has_the_fields_of_settings() -> None:
 def test_help_imports_neither_torch_nor_numpy() -> None:
     program = (
         "import sys\nfrom scrub.cli import _status\n"
-        "for words in (['--help'], ['run', '--help'], ['sweep', '--help'], ['train', '--help']):\n"
+        "for words in (['--help'], *([each, '--help'] for each in ('run', 'search', 'sweep', 'train'))):\n"
         "    assert _status(words) == 0\n"
         "print('heavy:', *sorted({'torch', 'numpy', 'matplotlib', 'pandas'} & sys.modules.keys()))"
     )
@@ -180,6 +180,10 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     commands += [["circuit", "lost.json", *words.split()] for words in ("--size 3", "--task ioi_gpt2", "--export a.b")]
     commands += [["prompts", "gpt2-mini", "--data", "ioi:foo"], ["fetch", "ioi:foo"]]
     commands += [["sweep", "induction", "--data", "stdlib,ioi:foo"], ["fetch", "successor:seed=x"]]
+    searched = ("--candidates nosuch", "--check nosuch", "--depth 2 --candidates masks", "--parts z", "--start nosuch")
+    searched += ("--other mean", "--out a.txt", "--out naive.py", "--metric nosuch", "--json lost/a.json")
+    commands += [["search", "induction", "--size", "3", *words.split()] for words in searched]
+    commands += [["search", "nosuch", "--size", "3"], ["search", "induction"], ["search", "baseline", "--size", "3"]]
     commands += [["leaderboard", "nosuch"], ["leaderboard", "induction", "--results", "nosuch"]]  # these need pandas
     program = (
         f"import sys\nfrom scrub.cli import _status\nfor words in {commands!r}:\n"

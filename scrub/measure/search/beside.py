@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from scrub.measure.search.cells import Cells
+from scrub.measure.search.cells import Cell, Cells
 from scrub.measure.search.exact import Exact, Kept
 from scrub.measure.search.fold import WHOLE, Fold, Measured, Sums
 from scrub.measure.search.found import REPORT, SEARCH, Beside, Point
@@ -120,25 +120,24 @@ def points_of(
     searched = exact[SEARCH].fold
     in_percent, key = 100 / searched.whole_of(searched.anchors), report.fold.cells.key
     found: list[Point] = []
-    before: Kept = frozenset()
+    before, value = frozenset[Cell](), 0.0
     for size, kept in report.lists.items():
         name, step = f"{size} cells", steps.get(size)
+        on = {fold: of.fold.interval(of([kept])[0][0]) for fold, of in exact.items()}
+        one = step is not None and len(kept ^ before) == 1
         found.append(
             Point(
                 cells=tuple(sorted(kept, key=key)),
                 added=tuple(sorted(kept - before, key=key)),
                 dropped=tuple(sorted(before - kept, key=key)),
-                expected=float("nan") if step is None else in_percent * step.expected,
-                gain=float("nan") if step is None else in_percent * step.gain,
+                expected=in_percent * step.expected if step is not None and one else float("nan"),
+                gain=float("nan") if step is None else on[SEARCH].estimate - value,
                 further=further.get(size, NO_INTERVAL),
-                recovered={
-                    **{fold: of.fold.interval(of([kept])[0][0]) for fold, of in exact.items()},
-                    REPORT: report.fold.interval(report.sums(name)),
-                },
+                recovered={**on, REPORT: report.fold.interval(report.sums(name))},
                 scrubs=report.fold.cells.experiment(kept, name).claim.scrubs,
                 change=report.mean(name, ROLES[1]),
                 kl=report.mean(name, ROLES[2]),
             )
         )
-        before = kept
+        before, value = kept, on[SEARCH].estimate
     return found

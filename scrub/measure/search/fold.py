@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from scrub.measure.search.cells import Cells
 from scrub.study.draws import Pairing
 from scrub.study.evaluate import Evaluator
 from scrub.study.experiments import BASELINE, UNSCRUBBED, Experiment
 from scrub.study.gates import Gates
-from scrub.study.metric import ROLES, Metric, studied
+from scrub.study.metric import METRICS, ROLES, Metric, studied
 from scrub.study.run import Trial
 from scrub.study.settings import Computed
 from scrub.study.statistics import Bootstrap, recovered
@@ -54,7 +54,7 @@ class Fold:
         return [self.trial.pairing(number) for number in range(self.trial.settings.draws)]
 
     @cached_property
-    def positions(self) -> Sums:
+    def positions(self) -> Int[np.ndarray, " example"]:
         """The scored positions of each example, over all pairings."""
         return self.trial.examples.counts * len(self.pairings)
 
@@ -81,9 +81,12 @@ class Fold:
         """The unscrubbed model, the baseline, and what all cells give. Raises GateError if nothing is to recover."""
         found = self.measure([*self.trial.experiments.only([BASELINE]).scrubbed, self.cells.whole(WHOLE)])
         if not self.whole_of(found) > 0:
+            own = self.metric.name not in METRICS and not self.metric.less_is_better
             raise GateError(
                 f"on the fold {self.trial.settings.fold} the baseline is no worse than the model: by "
                 f"{self.metric.name} nothing is left to recover there"
+                + own
+                * " (if less of it is better, say so with Metric.of(..., less_is_better=True))"
             )
         return found
 

@@ -16,7 +16,7 @@ from scrub.study.hypothesis import Hypothesis
 from scrub.study.modules import check_new_module, study_at
 from scrub.study.settings import AS_USUAL, Computed
 from scrub.text.files import write_atomically
-from scrub.text.frames import interval_columns
+from scrub.text.frames import interval_columns, plain
 from scrub.text.looks import TabularResult, look
 from scrub.text.numbers import Interval
 
@@ -30,9 +30,10 @@ SEARCH, STOP, REPORT = "search", "stop", "report"  # the folds
 class Point:
     """The list of one size: its cells, what changed from the size before, and what it recovers in percent, by fold.
 
-    `expected` and `gain` are percent that the last cell was to bring to first order, and brought, on the search fold;
-    `further` is what it brought on the stop fold. `scrubs` is the percent of the baseline's paths that are resampled
-    still; `change` the mean absolute change of the metric, and `kl` the divergence, in nats, on the report fold.
+    `gain` is what it recovers more than that one on the search fold, in percent, and `further` on the stop fold;
+    `expected` is what one cell was to bring to first order, where one alone changed. `scrubs` is the percent of the
+    baseline's paths that are resampled still; `change` the mean absolute change of the metric, and `kl` the divergence,
+    in nats, on the report fold.
     """
 
     cells: tuple[Cell, ...]
@@ -92,6 +93,7 @@ class Found(TabularResult):
     overlaps: tuple[float, ...] = ()
     rival: Beside | None = None
     rival_cells: tuple[Cell, ...] = ()
+    digest: str = ""  # of the tokens and scored positions of the report fold
     over: str = "documents"  # what intervals are over
     sizes: Mapping[str, str] = field(default_factory=dict)  # of each fold, in words
     exact: int = 0  # lists that were measured
@@ -136,11 +138,12 @@ class Found(TabularResult):
 
     def json(self) -> dict[str, Any]:
         """Give all of it as what JSON can hold: see docs/search.md."""
-        return {
+        found = {
             "format": 1,
             "study": self.study,
             "model": self.model,
             "data": self.data,
+            "digest": self.digest,
             "metric": self.metric,
             "unit": self.unit,
             "candidates": list(self.kinds),
@@ -166,6 +169,8 @@ class Found(TabularResult):
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }
+        content: dict[str, Any] = plain(found)
+        return content
 
     def at(self, path: str | Path) -> Found:
         """Give it as the module at a path is called, and with what that has to say: `found.at("mine.py").command`.
@@ -177,7 +182,7 @@ class Found(TabularResult):
         study = study_at(path, self.hypothesis.study)
         named = replace(self.hypothesis, name=path.stem, study=study)
         words = shlex.split(self.command)
-        command = shlex.join([*words[:2], str(path), *words[3:]])
+        command = shlex.join([*words[:2], str(path), *words[3:]]) if words else ""
         found = replace(self, hypothesis=named, command=command)
         claim: str = look(found, "claim")(found)
         return replace(found, hypothesis=replace(named, claim=claim))
@@ -207,7 +212,7 @@ def _step(point: Point) -> dict[str, Any]:
         "size": point.size,
         "added": list(map(str, point.added)),
         "dropped": list(map(str, point.dropped)),
-        "expected": None if point.expected != point.expected else point.expected,
+        "expected": point.expected,
         "gain": point.gain,
         "further": _numbers(point.further),
         "recovered": {fold: _numbers(interval) for fold, interval in point.recovered.items()},

@@ -226,6 +226,7 @@ class _Searching:
             overlaps=tuple(overlaps),
             rival=report.as_rival(),
             rival_cells=tuple(sorted(other, key=self.cells.key)),
+            digest=trial.examples.digest,
             over=documents_called(trial.examples),
             sizes={fold: _size(of) for fold, of in self.folds.items()},
             exact=exact[SEARCH].count,

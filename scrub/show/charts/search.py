@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -140,7 +140,13 @@ class _Sizes:
             if len(points) == 1:  # a band of no width can't be seen
                 axes.plot(at * 2, values[0, 1:], color=colour, linewidth=1.2, zorder=2)
         label = f"found, on {fold}" + (" (chosen on it)" if fold == SEARCH else " (not seen)")
-        style = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 4, "linewidth": 1.4}
+        style: dict[str, Any] = {
+            "color": colour,
+            "marker": marker,
+            "linestyle": dashes,
+            "markersize": 4,
+            "linewidth": 1.4,
+        }
         axes.plot(at, values[:, 0], label=label, zorder=4, **style)
         tips = [
             f"{counted(point.size, 'cell')}, {fold}: {PAGE.with_interval(point.recovered[fold], 1, unit='%')}; "

@@ -14,7 +14,7 @@ from scrub.text.files import one_line
 from scrub.text.frames import interval_columns, with_cells
 from scrub.text.numbers import PLAIN, Interval
 from scrub.text.tables import Column, FrameTable
-from scrub.text.wording import gates_line, with_unit
+from scrub.text.wording import gates_line, with_digest, with_unit
 
 NO_LIST = "no list of that size"
 
@@ -22,14 +22,16 @@ NO_LIST = "no list of that size"
 def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iterator[RenderableType]:
     """Say what was searched, over the steps, what stands beside the list that was found, and its rules."""
     candidates = f"{of.count:,} cells ({', '.join(of.kinds)}, depth {of.depth})"
-    yield Text(one_line(f"{of.study} on {of.model}, {of.data}: a search among {candidates}, by {_metric(of)}"))
+    data = with_digest(of.data, of.digest)
+    yield Text(one_line(f"{of.study} on {of.model}, {data}: a search among {candidates}, by {_metric(of)}"))
     yield Text("; ".join(f"fold {fold}: {of.sizes[fold]}" for fold in (SEARCH, STOP, REPORT)))
     yield Text(gates_line(of.gates.deviations, of.over))
     yield _steps(of)
     if of.stopped:
         yield Text(f"ended at {of.best.size}: {of.stopped}")
     yield Text(
-        f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, {of.screens:,} times all in reach scored\n"
+        f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, and {of.screens:,} times all in reach scored, "
+        "with resamples and the rival\n"
     )
     yield _beside(of)
     if of.overlap is not None:
@@ -40,8 +42,6 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
         )
     yield Text(f"\n{of.hypothesis.name}: {PLAIN.with_interval(of.best.recovered[REPORT], 1, unit='%')}", style="bold")
     yield Text("\n".join(f"  {line}" for line in of.hypothesis.rules.splitlines()))
-    if of.command:
-        yield Text(f"\nthe same number: {of.command}")
 
 
 def _metric(of: Found) -> str:
