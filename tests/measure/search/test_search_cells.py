@@ -28,7 +28,7 @@ ALL: list[tuple[str, str, dict[str, Any], int]] = [  # and how many cells there 
     ("attn", "a1.ind/q/** -> y\na1.ind/v/** -> y", {}, 2 * 6),
     ("attn", "a1.ind/*/** -> y", {"parts": ["v"]}, 6),
     ("attn3", ENTRIES, {}, 3 * 4 + 3 * (4 + 2)),
-    ("attn3", "**/a*.ind/k/** -> y", MASKS, 13 + (13 + 3 * 4)),
+    ("attn3", "**/a*.ind/k/** -> y", {}, 4 + (4 + 3)),
     ("attn", WHOLE, {"depth": 1}, 11),
     ("attn", WHOLE, {}, 1 + 5 * 3 + 5 * 3 * 6),
     ("attn", WHOLE, MASKS, 1 + 10 * 4),
@@ -191,6 +191,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("attn", "a1.ind/k/emb -> y", {}, "no cells can be told of the baseline"),
     ("attn", "** -> y\na1.ind/k/** -> x", {}, "keeps paths"),
     ("attn3", "**/a*.ind/k/** -> y", {"depth": 2}, "search at depth 1"),
+    ("attn3", "**/a*.ind/k/** -> y", MASKS, "search at depth 1"),
     ("attn", "a1.ind/k/a0.prev/v/** -> y", {}, "nothing to search"),
     ("gpt2", "{a1,m1}/** -> y", {}, "a line of its own"),
 ]

@@ -140,8 +140,10 @@ def test_floating_finds_two_that_only_work_together(fold: Fold, monkeypatch: pyt
     a, b, c, *_ = fold.cells.every
 
     def value(kept: Kept) -> float:
-        return (1.0 * (a in kept) + 0.9 * (b in kept)) * (0.1 if {b, c} <= kept else 1) + 3 * ({b, c} <= kept) + 0.01 * (
-            c in kept
+        return (
+            (1.0 * (a in kept) + 0.9 * (b in kept)) * (0.1 if {b, c} <= kept else 1)
+            + 3 * ({b, c} <= kept)
+            + 0.01 * (c in kept)
         )
 
     way = Table(value, monkeypatch, fold).search.grown("found", 2)
@@ -151,7 +153,10 @@ def test_floating_finds_two_that_only_work_together(fold: Fold, monkeypatch: pyt
 
 
 def test_of_what_is_as_good_that_which_changes_less_is_taken(fold: Fold) -> None:
-    steps = [Step(cell, True, frozenset({cell}), gain=gain) for cell, gain in zip(fold.cells.every, (1.0, 0.9995, 0.9), strict=False)]
+    steps = [
+        Step(cell, True, frozenset({cell}), gain=gain)
+        for cell, gain in zip(fold.cells.every, (1.0, 0.9995, 0.9), strict=False)
+    ]
     search = search_of(fold)
     changes = {steps[0].kept: 5.0, steps[1].kept: 3.0, steps[2].kept: 1.0}
     whole = fold.whole_of(fold.anchors)
@@ -197,7 +202,9 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     assert (other.record.found, other.record.moves) == (0, {})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null\n", '{"about": 0}', '{"about": 0}\n[1]\n', '{"about": 0}\n{"sums": 1}\n{}\n\x00\n'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null\n", '{"about": 0}', '{"about": 0}\n[1]\n', '{"about": 0}\n{"sums": 1}\n{}\n\x00\n']
+)
 def test_a_record_that_is_no_record(fold: Fold, tmp_path: Path, content: str) -> None:
     path = tmp_path / "record.jsonl"
     path.write_text(content)
@@ -241,7 +248,13 @@ def test_it_ends_where_the_stop_fold_gains_nothing() -> None:
 
     names = [Cell("a1.ind/k", f"a0.{at}") for at in range(5)]
     lists = [frozenset(names[:at]) for at in range(6)]
-    gains = {1: Interval(5, -1, 9), 2: Interval(4, 2, 6), 3: Interval(1, -0.1, 2), 4: Interval(3, 2, 4), 5: Interval(1, 0.5, 2)}
+    gains = {
+        1: Interval(5, -1, 9),
+        2: Interval(4, 2, 6),
+        3: Interval(1, -0.1, 2),
+        4: Interval(3, 2, 4),
+        5: Interval(1, 0.5, 2),
+    }
 
     class Exactly:
         def __call__(self, some_lists: list[Kept]) -> list[tuple[int, int]]:
