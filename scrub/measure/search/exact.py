@@ -50,7 +50,7 @@ class Record:
         assert self.path is not None
         lines = self.path.read_text().split("\n")
         try:
-            if json.loads(lines[0]) != about:
+            if len(lines) < 2 or json.loads(lines[0]) != about:
                 return False
         except ValueError:
             return False
@@ -58,12 +58,12 @@ class Record:
         for line in whole[1:]:
             try:
                 each = json.loads(line)
-            except ValueError:
+                if "sums" in each:
+                    self.numbers[each["list"]] = each["sums"]
+                else:
+                    self.moves[each["at"]] = each
+            except (ValueError, TypeError, KeyError):  # somebody else's line, or two that were written at once
                 continue
-            if "sums" in each:
-                self.numbers[each["list"]] = each["sums"]
-            else:
-                self.moves[each["at"]] = each
         if lines[-1]:
             self.path.write_text("\n".join(whole) + "\n")
         return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from scrub.measure.search.cells import Cells
 from scrub.study.draws import Pairing
@@ -54,7 +54,7 @@ class Fold:
         return [self.trial.pairing(number) for number in range(self.trial.settings.draws)]
 
     @cached_property
-    def positions(self) -> Sums:
+    def positions(self) -> Int[np.ndarray, " example"]:
         """The scored positions of each example, over all pairings."""
         return self.trial.examples.counts * len(self.pairings)
 
