@@ -42,11 +42,9 @@ class Record:
         if self.path is None:
             return
         about = json.loads(json.dumps(self.about))
-        if self.path.is_file() and self.path.stat().st_size:
-            if self._read(about):
-                self.found = len(self.numbers)
-                return
-            self.replaced = True
+        if self.path.is_file() and self.path.stat().st_size and self._read(about):
+            self.found = len(self.numbers)
+            return
         write_atomically(self.path, json.dumps(about) + "\n")
 
     def _read(self, about: dict[str, Any]) -> bool:
@@ -63,17 +61,20 @@ class Record:
         if not isinstance(first, dict) or not first.keys() >= about.keys():
             raise ScrubError(f"{shown(self.path)} is there, and no search wrote it: give another path for the record")
         if first != about:
+            self.replaced = True
             return False
         whole = lines[:-1]
+        if not whole:  # it was killed as it began
+            return False
         for line in whole[1:]:
             try:
                 each = json.loads(line)
-            except ValueError:
+                if "sums" in each:
+                    self.numbers[each["list"]] = each["sums"]
+                else:
+                    self.moves[each["at"]] = each
+            except (ValueError, TypeError, KeyError):  # somebody else's line, or two that were written at once
                 continue
-            if "sums" in each:
-                self.numbers[each["list"]] = each["sums"]
-            else:
-                self.moves[each["at"]] = each
         if lines[-1]:
             self.path.write_text("\n".join(whole) + "\n")
         return True

@@ -181,7 +181,7 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
         if len(seen) == 3:
             raise Killed
 
-    path = tmp_path / "deep" / "record.jsonl"
+    path = tmp_path / "record.jsonl"
     first = search_of(fold, path, watch=watch)
     with pytest.raises(Killed):
         first.grown("found", 5)
@@ -197,13 +197,22 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     assert first.exact.count + second.exact.count == whole.exact.count
     third = search_of(fold, path)
     assert third.grown("found", 5).lists == expected.lists
-    assert (third.exact.count, third.screens) == (0, 0)
+    assert (third.exact.count, third.screens) == (0, 1)  # to see that nothing of the last list may go
     other = search_of(fold, path, about="another")
     assert (other.record.found, other.record.moves) == (0, {})
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "null\n", "a letter\n"])
+def test_what_no_search_wrote_is_left(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "record.jsonl"
+    path.write_text(content)
+    with pytest.raises(ScrubError, match="no search wrote it"):
+        Record(path, {"about": 0})
+    assert path.read_text() == content
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null\n", '{"about": 0}', '{"about": 0}\n[1]\n', '{"about": 0}\n{"sums": 1}\n{}\n\x00\n']
+    "content", ["", '{"about": 0}', '{"about": 1}\n', '{"about": 0}\n[1]\n', '{"about": 0}\n{"sums": 1}\n{}\n\x00\n']
 )
 def test_a_record_that_is_no_record(fold: Fold, tmp_path: Path, content: str) -> None:
     path = tmp_path / "record.jsonl"
