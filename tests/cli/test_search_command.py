@@ -15,7 +15,7 @@ import pytest
 from project import NOTED
 
 import scrub as package
-from scrub import GateError, ScrubError, Settings, Study
+from scrub import GateError, ScrubError, Settings
 from scrub.measure.search.exact import Exact
 from scrub.study.study import load_study
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from scrub.measure.search.cells import Cell, Cells
-from scrub.measure.search.exact import Exact, Kept
+from scrub.measure.search.exact import Kept
 from scrub.measure.search.fold import WHOLE, Fold, Measured, Sums
 from scrub.measure.search.found import REPORT, SEARCH, Beside, Point
 from scrub.measure.search.steps import Step
@@ -112,18 +112,20 @@ class Report:
 
 def points_of(
     report: Report,
-    exact: Mapping[str, Exact],
+    folds: Mapping[str, Fold],
     steps: Mapping[int, Step],
     further: Mapping[int, Interval],
 ) -> list[Point]:
     """Make the points of the lists by size: what each recovers on every fold, and what changed from the one before."""
-    searched = exact[SEARCH].fold
-    in_percent, key = 100 / searched.whole_of(searched.anchors), report.fold.cells.key
+    cells = report.fold.cells
+    in_percent, key = 100 / folds[SEARCH].whole_of(folds[SEARCH].anchors), cells.key
+    made = [cells.experiment(kept, f"{size} cells") for size, kept in report.lists.items()]
+    others = {name: of.measure(made, report.measured.gates).sums for name, of in folds.items() if of is not report.fold}
     found: list[Point] = []
     before, value = frozenset[Cell](), 0.0
     for size, kept in report.lists.items():
         name, step = f"{size} cells", steps.get(size)
-        on = {fold: of.fold.interval(of([kept])[0][0]) for fold, of in exact.items()}
+        on = {fold: folds[fold].interval(sums[ROLES[0], name]) for fold, sums in others.items()}
         one = step is not None and len(kept ^ before) == 1
         found.append(
             Point(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,15 +17,14 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scrub.graph.node import Node, fold, walk
+from scrub.graph.node import Node, walk
 from scrub.measure.search.cells import Cell, Cells
-from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, IN_MASKS, REST
+from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, REST
 from scrub.measure.search.places import Places
+from scrub.measure.search.terms import Stream, Terms
 from scrub.paths.edges import EMB
 from scrub.paths.sources import X, Y
-from scrub.paths.splits import in_masks
-from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other, on_others
-from scrub.plan.plan import compile_plan
+from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other
 from scrub.plan.runner import Runner
 from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
@@ -37,8 +35,6 @@ from scrub.text.errors import ScrubError
 OPENED = 24  # components that are opened where cells are deeper than what entries read
 MOST_ANEW, ANEW = 512, 128  # cells, of more than which norm and projection are computed anew for the best alone
 BYTES_AT_ONCE = 1 << 28  # of what readers make of changed streams
-BYTES_KEPT = 3 << 29  # of what components write, from one hypothesis to the next
-Stream = Float[Tensor, "batch position d_model"]
 Gains = Float[np.ndarray, "cell example"]
 
 
@@ -111,13 +107,13 @@ class Screen:
         recomputed: bool = True,
         fractions: Sequence[float] = (),
         opened: int = OPENED,
+        terms: Terms | None = None,
     ) -> None:
-        self._cells, self._metric, self._pairing, self._settings = cells, metric, pairing, settings
+        self._cells, self._metric, self._pairing = cells, metric, pairing
+        self._terms = terms or Terms(cells, pairing, settings, kept=not fractions)
         self._model, self._opened = cells.model, opened
         self._recomputed, self._fractions = recomputed, tuple(fractions)
-        self._positions = pairing.examples.context
         self._sign = -1 if metric.less_is_better else 1
-        self._kept: dict[int, dict[Node, Tensor]] = {}  # what components write, batch by batch
         self._readers: dict[Node, Runner] = {}
         self._encloses: dict[str, bool] = {}  # by the pattern of a cell
 
@@ -156,60 +152,13 @@ class Screen:
         of_place: dict[str, list[_Change]] = {}
         for each in changes:
             of_place.setdefault(each.place, []).append(each)
-        for number, members in enumerate(self._batches):
+        for number, members in enumerate(self._terms.batches):
             batch, gradients = at.known.get(number) or self._there(at, number, members)
             for place, of in of_place.items():
                 values = score(at, at.taps[place], of, batch, gradients[place])
                 for each, own in zip(of, values.detach().double().cpu().numpy(), strict=True):
                     found[each][members] = self._sign * own
         return found
-
-    @cached_property
-    def _batches(self) -> list[Members]:
-        """Cut the examples into batches, of which what all components write is in memory."""
-        settings, context = self._settings, self._positions
-        return list(self._pairing.batches(max(1, min(settings.at_once(context), BYTES_AT_ONCE // self._bytes))))
-
-    @cached_property
-    def _bytes(self) -> int:
-        """How many bytes all components write for an example, on x and on y."""
-        width = self._model.params["embed.weight"].shape[1]
-        return int(self._positions * width * self._model.dtype.itemsize * 2 * len(self._ends))
-
-    @cached_property
-    def _keeps(self) -> bool:
-        """Whether there is room for what components write, from one hypothesis to the next."""
-        return not self._fractions and self._bytes * len(self._pairing.order) <= BYTES_KEPT
-
-    @cached_property
-    def _ends(self) -> dict[str, tuple[Node, Node]]:
-        """What stands for each component, or part of its attention, by its label: where it is kept, and where not."""
-        found, others = {}, on_others(self._cells.components.values())
-        for component, here in self._cells.components.items():
-            found[component] = here, others[here]
-            if self._cells.apart.by == BY_MASK and len(self._cells.apart.of(component)) > 1:
-                pattern = here.inputs[0].inputs[0]  # where it looks stays resampled
-                for each in in_masks(here, IN_MASKS).values():
-                    found[str(each.label)] = exchanged(each, pattern, on_other(pattern)), on_other(each)
-        return found
-
-    @cached_property
-    def _known(self) -> dict[Node, Node]:
-        """The leaves that stand for what components write, where that is kept."""
-        nodes = dict.fromkeys(each for pair in self._ends.values() for each in pair) if self._keeps else ()
-        return {each: given(f"term {number}") for number, each in enumerate(nodes)}
-
-    @cached_property
-    def _terms(self) -> Runner:
-        return self._runner({str(leaf.arguments["name"]): each for each, leaf in self._known.items()})
-
-    def _runner(self, outputs: Mapping[str, Node], grad: bool = False) -> Runner:
-        plan = compile_plan(outputs, selected=False)
-        return Runner(plan, self._model.params, self._positions, self._model.device, grad=grad)
-
-    def _but_known(self, root: Node) -> Node:
-        """Put leaves in the place of what is known."""
-        return fold(root, lambda at: at.inputs, lambda at, inputs: at.with_inputs(tuple(inputs)), dict(self._known))
 
     def _at(self, graph: Node, kept: Collection[Cell], changes: Sequence[_Change], opened: Collection[str]) -> _At:
         places = dict.fromkeys(each.place for each in changes)
@@ -220,23 +169,23 @@ class Screen:
         ends = {}
         for each in changes:
             if each.cell is None:
-                ends[each] = senders[each.place][each.component], self._ends[each.component][0]
+                ends[each] = senders[each.place][each.component], self._terms.ends[each.component][0]
                 continue
-            here, other = self._ends[each.component if each.cell.by == BY_POSITIONS else each.cell.label]
+            here, other = self._terms.ends[each.component if each.cell.by == BY_POSITIONS else each.cell.label]
             before, after = (here, other) if each.cell in kept else (other, here)
             if each.cell in others:  # what is read there isn't all on x, or all on y
                 before, after = senders[each.place][each.cell.label], others[each.cell] or after
             ends[each] = before, after
         norms = dict.fromkeys(norm for tap in taps.every.values() for norm in tap.behind.values())
         nodes = [*(tap.stream for tap in taps.every.values()), *(norm.inputs[0] for norm in norms)]
-        nodes += [each for pair in ends.values() for each in pair if each not in self._known]
+        nodes += [each for pair in ends.values() for each in pair if each not in self._terms.known]
         numbers = {each: str(at) for at, each in enumerate(dict.fromkeys(nodes))}
         unscrubbed, tapped = self._model.graph, taps.tapped(embedding=False)
         if self._fractions:
             unscrubbed, tapped = on_given(unscrubbed), on_given(tapped)
-        plan = compile_plan({"metric": self._metric.measure(self._but_known(tapped), self._but_known(unscrubbed))})
-        gradient = Runner(plan, self._model.params, self._positions, self._model.device, grad=True)
-        values = self._runner({name: self._but_known(each) for each, name in numbers.items()})
+        metric = self._metric.measure(self._terms.but_known(tapped), self._terms.but_known(unscrubbed))
+        gradient = self._terms.runner({"metric": metric}, grad=True, selected=True)
+        values = self._terms.runner({name: self._terms.but_known(each) for each, name in numbers.items()})
         return _At(taps.every, ends, values, numbers, gradient)
 
     def _enclosing(self, cells: Iterable[Cell]) -> list[Cell]:
@@ -246,7 +195,7 @@ class Screen:
         found = []
         for cell in cells:
             if cell.pattern not in self._encloses:
-                component = self._ends[cell.component][0]
+                component = self._terms.ends[cell.component][0]
                 self._encloses[cell.pattern] = self._cells.places.encloses(cell.place, component)
             found += [cell] if self._encloses[cell.pattern] else []
         return found
@@ -269,21 +218,17 @@ class Screen:
 
     def _batch(self, at: _At, number: int, members: Members) -> _Batch:
         """Compute what is known of some examples."""
-        device, pairing = self._model.device, self._pairing
-        if number not in self._kept:
-            known = self._terms(bind(self._terms.leaves, pairing, members, device)[0]) if self._known else {}
-            self._kept[number] = {leaf: known[str(leaf.arguments["name"])].clone() for leaf in self._known.values()}
-        kept = self._kept[number]
-        bound, _ = bind(at.values.leaves, pairing, members, device)
-        found = at.values(bound | kept)
+        known = self._terms.of(number)
+        bound, _ = bind(at.values.leaves, self._pairing, members, self._model.device)
+        found = at.values({**bound, **known})
         values = {each: found[name].clone() for each, name in at.numbers.items()}
-        return _Batch(members, kept, values | {each: kept[leaf] for each, leaf in self._known.items()})
+        return _Batch(members, known, values | {each: known[leaf] for each, leaf in self._terms.known.items()})
 
     def _there(self, at: _At, number: int, members: Members) -> tuple[_Batch, dict[str, Tensor]]:
         """Compute what scores need of some examples; if these are all, it is kept for the next."""
         batch = self._batch(at, number, members)
         found = batch, self._gradients(at, batch)
-        if len(self._batches) == 1:
+        if len(self._terms.batches) == 1:
             at.known[number] = found
         return found
 
@@ -310,14 +255,14 @@ class Screen:
     def _between(self, members: Members, fraction: float) -> dict[Node, Tensor]:
         """Move the embedding of y towards that of x."""
         emb = next(each for each in walk([self._model.graph]) if each.label == EMB)
-        runner = self._runner({"x": emb, "y": on_other(emb)})
+        runner = self._terms.runner({"x": emb, "y": on_other(emb)})
         found = runner(bind(runner.leaves, self._pairing, members, self._model.device)[0])
         return {given(str(X)): found["x"].clone(), given(str(Y)): torch.lerp(found["y"], found["x"], fraction)}
 
     def _read(self, reads: Node, stream: Stream) -> Tensor:
         """Compute what a reader, or a norm, makes of a stream."""
         if reads not in self._readers:
-            self._readers[reads] = self._runner({"out": reads}, grad=True)
+            self._readers[reads] = self._terms.runner({"out": reads}, grad=True)
         return self._readers[reads]({STREAM: stream})["out"]
 
     def _change(self, at: _At, tap: Tap, each: _Change, batch: _Batch) -> Stream:

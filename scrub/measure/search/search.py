@@ -207,7 +207,7 @@ class _Searching:
         report = Report(self.folds[REPORT], lists, best, other)
         trial, metric = self.folds[REPORT].trial, self.folds[REPORT].metric
         ran = _ran(trial, hypothesis)
-        *smaller, last = points_of(report, exact, way.by, ends.further)
+        *smaller, last = points_of(report, self.folds, way.by, ends.further)
         last = replace(last, recovered={**last.recovered, REPORT: ran.recovered(f"{name}/{ALL}")})
         return Found(
             study=trial.study.plain_name,

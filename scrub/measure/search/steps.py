@@ -21,6 +21,7 @@ from scrub.measure.search.screen import NoGradientError, Scored, Screen
 from scrub.text.errors import ScrubError
 
 TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
+FEWER, LEAST = 9, 2  # of few candidates only so many are measured: a ninth, but not fewer
 BEYOND = 4  # cells that a search goes on to, to see what may go then
 CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one
 
@@ -153,8 +154,11 @@ class Search:
         if now not in self._scores:
             if not self._screens:
                 fold = self.exact.fold
-                about = self.cells, fold.metric
-                self._screens = [Screen(*about, pairing, fold.trial.settings) for pairing in fold.pairings]
+                about = zip(fold.pairings, fold.terms, strict=True)
+                self._screens = [
+                    Screen(self.cells, fold.metric, pairing, fold.trial.settings, terms=terms)
+                    for pairing, terms in about
+                ]
             try:
                 each = [screen(now) for screen in self._screens]
             except NoGradientError:
@@ -193,7 +197,8 @@ class Search:
         order = self._order(now, weights, grows, without)
         if not order:
             return None
-        count = len(order) if self.checked is None or np.isnan(order[0][1]) else self.checked
+        few = max(LEAST, -(-len(order) // FEWER))
+        count = len(order) if self.checked is None or np.isnan(order[0][1]) else min(self.checked, few)
         found = self._measured(now, order[:count], weights, grows)
         best = self._best(now, found, weights)
         if count < len(order) and self.checked is not None:  # one that wasn't measured is expected to be better

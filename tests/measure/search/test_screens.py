@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 import torch
 from searched import (
-    ENTRIES, ONE_ENTRY, ROWS, VOCAB, WHOLE, exactly, fold_of, model_of, near, prompts, screen_of, some, text,
+    ENTRIES,
+    ONE_ENTRY,
+    VOCAB,
+    WHOLE,
+    exactly,
+    fold_of,
+    model_of,
+    near,
+    prompts,
+    screen_of,
+    some,
+    text,
 )  # fmt: skip
 from torch import Tensor
 

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from oracle import Oracle, Step, matches
 from searched import (
-    ENTRIES, ONE_ENTRY, WHOLE, exactly, fold_of, model_of, ours, prompts, some, tokens_of,
+    ENTRIES,
+    ONE_ENTRY,
+    WHOLE,
+    exactly,
+    fold_of,
+    model_of,
+    ours,
+    prompts,
+    some,
+    tokens_of,
 )  # fmt: skip
 from small import paths
 
