@@ -26,7 +26,7 @@ def claim_of(of: Found) -> str:
     said = "; ".join(f"{place} reads {_listed(labels)}" for place, labels in _by_place(best).items())
     return (
         f"Found by a search of {of.study} on {of.model}. On the sequence itself {said or 'nothing is read'}; all else "
-        f"that the baseline resamples comes from another. {counted(best.size, 'cell')} of {of.count:,} "
+        f"that the baseline resamples comes from another. {best.size:,} of {of.count:,} cells "
         f"{'recovers' if best.size == 1 else 'recover'} {_percent(best.recovered[REPORT])} of {called(of)}."
     )
 
@@ -94,7 +94,7 @@ def _beside(each: Beside) -> str:
 
 
 def _less(less: Interval) -> str:
-    return f"the list found of that size recovers {PLAIN.with_interval(less, 1, sign=True)} points more"
+    return f"the list found of that size recovers {PLAIN.with_interval(less, 1)} points more"
 
 
 def _percent(interval: Interval) -> str:
