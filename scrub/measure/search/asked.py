@@ -26,6 +26,8 @@ def check_candidates(kinds: Sequence[str] | None, depth: int | None) -> None:
     """Raise ScrubError for candidates that there are not, and for masks deeper than they are, or with positions."""
     if unknown := [kind for kind in kinds or () if kind not in KINDS]:
         raise ScrubError(f"there are no candidates {short(unknown[0])}: name some of {', '.join(KINDS)}")
+    if kinds is not None and not kinds:
+        raise ScrubError(f"there are no candidates to search among: name some of {', '.join(KINDS)}")
     if depth is not None and depth > 1 and MASKED in (kinds or ()):
         raise ScrubError("masks are of the attention of heads that entries read themselves: search at depth 1")
     if {MASKED, POSITIONS} <= set(kinds or ()):

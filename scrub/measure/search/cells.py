@@ -9,7 +9,7 @@ counted, and listed where the tree of paths is opened.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
@@ -20,7 +20,7 @@ from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
 from scrub.measure.search.asked import HEADS, MASKED, MLPS, OUTPUT, POSITIONS, check_baseline, check_candidates
 from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, LAYER, Parts, Told
-from scrub.measure.search.places import Places, entry_of
+from scrub.measure.search.places import Places
 from scrub.models.model import Model
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import EMB
@@ -34,7 +34,6 @@ from scrub.study.experiments import Experiment, Name, build
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
 
 Owners: TypeAlias = Mapping[tuple[int, int], str]  # the label of what each head, by layer and number, belongs to
 
@@ -115,20 +114,18 @@ class Cells:
         there = dict.fromkeys(slot_of(place) or OUTPUT for place in inputs)
         if wrong := [part for part in parts or () if part not in there]:
             raise ScrubError(f"what the baseline resamples has no part {wrong[0]!r}: it has {', '.join(there)}")
-        lines = [f"{pattern} -> {Y}" for of in _resampled(rules, tuple(inputs)).values() for pattern in of]
-        told = [Rule.parse(line) for line in lines]
-        cut(model.graph, model.roles, told)  # which says what of it is nothing
-        if build(Name(""), found, told).graph != build(Name(""), found, rules).graph:
-            raise ScrubError(
-                f"cells aren't all that the baseline '{one_line(study.baseline)}' resamples: write it as "
-                "'a1.ind/** -> y', or of its slots as 'a1.ind/{q,k}/** -> y'"
-            )
+        resampled = _resampled(places, inputs)
+        _check_all(model, found, rules, resampled)
         roots = tuple(place for place in inputs if parts is None or (slot_of(place) or OUTPUT) in parts)
         listed = {place: [str(each.label) for each in inputs[place]] for place in roots}
+        if (depth > 1 or MASKED in chosen) and any(each in labels for of in listed.values() for each in of):
+            raise ScrubError(
+                "what the baseline resamples of some slots alone is read by others: search at depth 1, without masks"
+            )
         left = dict.fromkeys(each for of in listed.values() for each in of if not _wanted(each, chosen))
         by = Parts.by_positions(names) if POSITIONS in chosen else Parts(BY_MASK if MASKED in chosen else "")
         known = {place: [each for each in of if each not in left] for place, of in listed.items()}
-        resampled = _resampled(rules, roots)
+        resampled = {part: of for part, of in resampled.items() if parts is None or part in parts}
         made = cls(study, model, chosen, depth, roots, resampled, by, found, places, tuple(left), known)
         if len(made) < 2:
             raise ScrubError(f"there is nothing to search among {', '.join(chosen)}: name more candidates")
@@ -255,10 +252,16 @@ class Cells:
         every = ((cells[0], self.apart.told(c, [each.part for each in cells], fine)) for (_, c), cells in of.items())
         return [(cell, told) for cell, some in every for told in some]
 
-    def experiment(self, kept: Collection[Cell], name: str, fine: bool = False) -> Experiment:
-        """Build the experiment that keeps some cells; `fine` as in :meth:`Parts.told`."""
+    def experiment(
+        self, kept: Collection[Cell], name: str, fine: bool = False, split: Collection[Cell] = ()
+    ) -> Experiment:
+        """Build the experiment that keeps some cells; `fine` as in :meth:`Parts.told`.
+
+        Components of others may be `split` as if they were kept.
+        """
         told = self.told(kept, fine)
         patterns = ["/".join((cell.place, each.label, *each.inner)) for cell, each in told]
+        told += self.told(split, fine) if split else []
         splits = dict.fromkeys(f"{cell.place}/{cell.component} by {each.by}" for cell, each in told if each.by)
         return self._experiment(name, patterns, list(map(Split.parse, splits)))
 
@@ -287,9 +290,10 @@ class Cells:
         words = [*(rule.pattern for rule in rules), *single_heads(model, self.of, self.places.labels)]
         found = hypothesis.cut(model.graph, model.roles, words)
         graph = hypothesis.scrub(model.graph, model.roles, part, words)
-        inputs = Places.of(found, rules, self.places.labels).inputs(graph)
+        places = Places.of(found, rules, self.places.labels)
+        inputs = places.inputs(graph)
         owners = {(layer, head): label for label, layer, heads in head_groups(self.of.graph) for head in heads}
-        looking = _Kept(self, owners, fed_by(graph))
+        looking = _Kept(self, owners, fed_by(graph), places)
         there = ((place, senders) for place, senders in inputs.items() if place in self.roots)
         return frozenset(cell for place, senders in there for cell in looking.of(place, senders))
 
@@ -301,6 +305,7 @@ class _Kept:
     cells: Cells
     owners: Owners
     fed: Mapping[Node, Collection[Source]]
+    places: Places
 
     def of(self, place: str, senders: Sequence[Node]) -> Iterator[Cell]:
         """List the cells of a place, and below it, of which the pieces that are read there keep anything."""
@@ -308,7 +313,7 @@ class _Kept:
         for each in senders:
             pieces.setdefault(_component(each, self.owners), []).append(each)
         for component, of in pieces.items():
-            kept = [each for each in of if set(self.fed[each]) - {Y}]
+            kept = [each for each in of if set(self.places.draws(place, each, self.fed)) - {Y}]
             if not kept or component not in cells.reads(place):
                 continue
             if component in cells.openable(place):
@@ -370,14 +375,26 @@ def _wanted(component: str, kinds: Collection[str]) -> bool:
     return MLPS in kinds or not component.startswith("m")
 
 
-def _resampled(baseline: Sequence[Rule], roots: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _check_all(model: Model, found: Cut, baseline: Sequence[Rule], parts: Mapping[str, Sequence[str]]) -> None:
+    """Raise ScrubError unless what all parts resample is all that a baseline does, and nothing of it is nowhere."""
+    rules = [Rule.parse(f"{pattern} -> {Y}") for patterns in parts.values() for pattern in patterns]
+    try:
+        cut(model.graph, model.roles, rules)
+        whole = build(Name(""), found, rules).graph == build(Name(""), found, baseline).graph
+    except ScrubError:
+        whole = False
+    if not whole:
+        raise ScrubError(
+            f"no cells can be told of the baseline '{'; '.join(map(str, baseline))}': write each component that it "
+            "resamples as a line of its own, as in 'a1.ind/** -> y', or 'a1.ind/{q,k}/** -> y' of its slots"
+        )
+
+
+def _resampled(places: Places, roots: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """List by part the patterns of the baseline's inputs that are searched."""
     found: dict[str, dict[str, None]] = {}
-    for slot in dict.fromkeys(map(slot_of, roots)):
-        for component, slots in (entry_of(rule.pattern) for rule in baseline):
-            if not slot or not slots or slot in slots:
-                of = "" if component == "**" else component
-                found.setdefault(slot or OUTPUT, {})["/".join(filter(None, (of, slot, "**")))] = None
+    for root in roots:
+        found.setdefault(slot_of(root) or OUTPUT, {}).update(dict.fromkeys(places.patterns(root)))
     return {part: tuple(patterns) for part, patterns in found.items()}
 
 

@@ -8,7 +8,7 @@ hypothesis, and change as it grows: they are taken anew with every step, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from scrub.graph.node import Node, fold, walk
 from scrub.measure.search.cells import Cell, Cells
 from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, IN_MASKS, REST
+from scrub.measure.search.places import Places
 from scrub.paths.edges import EMB
 from scrub.paths.sources import X, Y
 from scrub.paths.splits import in_masks
@@ -118,10 +119,12 @@ class Screen:
         self._sign = -1 if metric.less_is_better else 1
         self._kept: dict[int, dict[Node, Tensor]] = {}  # what components write, batch by batch
         self._readers: dict[Node, Runner] = {}
+        self._encloses: dict[str, bool] = {}  # by the pattern of a cell
 
     def __call__(self, kept: Collection[Cell]) -> Scored:
         """Score the change of the state of every cell in reach. Raises NoGradientError where the metric has none."""
-        graph = self._cells.experiment(kept, "at", fine=True).graph
+        masked = self._enclosing(self._cells.every) if self._cells.apart.by == BY_MASK else ()
+        graph = self._cells.experiment(kept, "at", fine=True, split=masked).graph
         opened: dict[str, None] = {}
         level = list(self._cells.roots)
         reached = list(level)
@@ -210,16 +213,20 @@ class Screen:
 
     def _at(self, graph: Node, kept: Collection[Cell], changes: Sequence[_Change], opened: Collection[str]) -> _At:
         places = dict.fromkeys(each.place for each in changes)
-        taps = Taps(graph, self._cells.places.opening(opened).advance, wanted=places.__contains__)
-        senders = {place: {str(each.label): each for each in taps.every[place].senders} for place in places}
+        inside = self._cells.places.opening(opened).keeping(f"{cell.place}/{cell.label}" for cell in kept)
+        taps = Taps(graph, inside.advance, wanted=places.__contains__)
+        senders = {place: _by_label(tap) for place, tap in taps.every.items()}
+        others = self._of_entries(kept, [each.cell for each in changes if each.cell], inside)
         ends = {}
         for each in changes:
             if each.cell is None:
                 ends[each] = senders[each.place][each.component], self._ends[each.component][0]
-            else:
-                by_positions = each.cell.by == BY_POSITIONS
-                here, other = self._ends[each.component if by_positions else each.cell.label]
-                ends[each] = (here, other) if each.cell in kept else (other, here)
+                continue
+            here, other = self._ends[each.component if each.cell.by == BY_POSITIONS else each.cell.label]
+            before, after = (here, other) if each.cell in kept else (other, here)
+            if each.cell in others:  # what is read there isn't all on x, or all on y
+                before, after = senders[each.place][each.cell.label], others[each.cell] or after
+            ends[each] = before, after
         norms = dict.fromkeys(norm for tap in taps.every.values() for norm in tap.behind.values())
         nodes = [*(tap.stream for tap in taps.every.values()), *(norm.inputs[0] for norm in norms)]
         nodes += [each for pair in ends.values() for each in pair if each not in self._known]
@@ -231,6 +238,34 @@ class Screen:
         gradient = Runner(plan, self._model.params, self._positions, self._model.device, grad=True)
         values = self._runner({name: self._but_known(each) for each, name in numbers.items()})
         return _At(taps.every, ends, values, numbers, gradient)
+
+    def _enclosing(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Choose the cells inside of which an entry lies: what stands for them hangs on what that keeps."""
+        if not self._cells.places.entries or self._cells.apart.by == BY_POSITIONS:
+            return []
+        found = []
+        for cell in cells:
+            if cell.pattern not in self._encloses:
+                component = self._ends[cell.component][0]
+                self._encloses[cell.pattern] = self._cells.places.encloses(cell.place, component)
+            found += [cell] if self._encloses[cell.pattern] else []
+        return found
+
+    def _of_entries(self, kept: Collection[Cell], cells: Iterable[Cell], places: Places) -> dict[Cell, Node | None]:
+        """Find what stands for cells with entries inside where these change their state; nothing where it is all on x.
+
+        Of one that is kept, without it; of a part of a head's attention, which looks where it did, with all of those.
+        """
+        some = self._enclosing(cells)
+        found: dict[Cell, Node | None] = dict.fromkeys(some)
+        parts = [each for each in some if each.part and each not in kept]
+        lists = [([each for each in kept if each != gone], [gone]) for gone in some if gone in kept]
+        lists += [([*kept, *parts], parts)] if parts else []
+        for now, of in lists:
+            graph = self._cells.experiment(now, "at", fine=True, split=of).graph
+            every = Taps(graph, places.advance, wanted={each.place for each in of}.__contains__).every
+            found |= {each: _by_label(every[each.place])[each.label] for each in of}
+        return found
 
     def _batch(self, at: _At, number: int, members: Members) -> _Batch:
         """Compute what is known of some examples."""
@@ -334,6 +369,10 @@ class Screen:
             moved = (after - before.detach()).flatten(2)
             found.append(einsum(moved, back.flatten(1), "change batch at, batch at -> change batch"))
         return torch.cat(found)
+
+
+def _by_label(tap: Tap) -> dict[str, Node]:
+    return {str(each.label): each for each in tap.senders}
 
 
 _Score = Callable[[_At, Tap, Sequence[_Change], _Batch, Tensor], Float[Tensor, "change batch"]]

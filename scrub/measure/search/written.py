@@ -9,7 +9,7 @@ from itertools import product
 from textwrap import fill, wrap
 
 from scrub.measure.search.asked import HEADS, MASKED
-from scrub.measure.search.cells import Cell, Cells, slot_of
+from scrub.measure.search.cells import Cell, Cells, single_heads, slot_of
 from scrub.paths.alternatives import folded
 from scrub.paths.edges import either
 from scrub.paths.sources import X, Y
@@ -20,6 +20,7 @@ from scrub.text.errors import GateError
 from scrub.text.files import one_line
 
 WIDTH_CHARACTERS = 100
+TOGETHER = "entries"  # the part that is all slots, where entries read one another
 _HEAD = re.compile(r"a(\d+)\.(\d+)")
 
 
@@ -28,15 +29,19 @@ def hypothesis_of(
 ) -> Hypothesis:
     """Write the hypothesis that keeps some cells: `hypothesis_of(cells, kept, "found")`.
 
-    Rules are folded into alternatives, roles and `*` where these mean the same heads, so no number changes. Raises
-    GateError unless it computes what the list of cells does.
+    Rules are folded into alternatives, roles and `*` where these mean the same heads, so no number changes. Each slot
+    is a part of it, unless an entry reads another: then the rules of a part would undo what those before it keep below
+    both, and all are one part. Raises GateError unless it computes what the list of cells does.
     """
-    found = Hypothesis("\n".join(_sections(cells, kept)), claim=claim, name=name, study=study)
-    model, listed = cells.model, cells.experiment(kept, name).resampled
-    told = found.scrub(model.graph, model.roles, ALL)
-    if len(set(canonical([listed, told]))) > 1:
-        raise GateError(f"the rules of {name} don't say what its list of cells does: no number of this can be trusted")
-    return found
+    model = cells.model
+    apart = single_heads(model, cells.of, cells.places.labels) if {HEADS, MASKED} & {*cells.kinds} else []
+    listed = cells.experiment(kept, name).resampled
+    for parts in (tuple((part,) for part in cells.parts), (tuple(cells.parts),)):
+        found = Hypothesis("\n".join(_sections(cells, kept, parts)), claim=claim, name=name, study=study)
+        told = found.scrub(model.graph, model.roles, ALL, apart)
+        if len(set(canonical([listed, told]))) == 1:
+            return found
+    raise GateError(f"the rules of {name} don't say what its list of cells does: no number of this can be trusted")
 
 
 def module_of(hypothesis: Hypothesis, prose: Sequence[str]) -> str:
@@ -62,17 +67,22 @@ def _lines(text: str) -> list[str]:
     return [f"{line} " for line in lines[:-1]] + lines[-1:]
 
 
-def _sections(cells: Cells, kept: Collection[Cell]) -> Iterator[str]:
-    """Write the lines of the declaration."""
+def _sections(cells: Cells, kept: Collection[Cell], parts: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Write the lines of the declaration, of slots that are one part together."""
     splits = [f"{pattern} by {by}" for pattern, by in _splits(cells, kept)]
-    own = {part: _rules(cells, part, kept) for part in cells.parts}
-    width = max(len(line) for lines in (*cells.parts.values(), *own.values()) for line in lines)
+    resampled = {name: [line for part in of for line in cells.parts[part]] for name, of in _called(parts).items()}
+    own = {name: [line for part in of for line in _rules(cells, part, kept)] for name, of in _called(parts).items()}
+    width = max(len(line) for lines in (*resampled.values(), *own.values()) for line in lines)
     for at, line in enumerate(splits):
         yield f"{'' if at else 'splits':8}{line}"
-    for part, patterns in cells.parts.items():
-        lines = [f"{each:{width}} -> {Y}" for each in patterns] + [f"{each:{width}} -> {X}" for each in own[part]]
+    for name, patterns in resampled.items():
+        lines = [f"{each:{width}} -> {Y}" for each in patterns] + [f"{each:{width}} -> {X}" for each in own[name]]
         for at, line in enumerate(lines):
-            yield f"{'' if at else part:8}{line}"
+            yield f"{'' if at else name:8}{line}"
+
+
+def _called(parts: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    return {of[0] if len(of) == 1 else TOGETHER: of for of in parts}
 
 
 def _rules(cells: Cells, part: str, kept: Collection[Cell]) -> list[str]:
