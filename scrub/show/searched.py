@@ -140,6 +140,6 @@ def _table(points: Sequence[Point]) -> Iterator[str]:
     if left:
         yield f"The last {len(shown)} of {len(points)} steps."
     yield (
-        "In percent of what there is to recover: what one cell was expected to bring to first order, what the list gains\n"
-        f"over the one before it on the fold {SEARCH}, and on the fold {STOP}, with the 95 % interval."
+        "In percent of what there is to recover: what one cell was expected to bring to first order, what the\n"
+        f"list gains over the one before it on the fold {SEARCH}, and on the fold {STOP}, with the 95 % interval."
     )
