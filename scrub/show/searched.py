@@ -26,7 +26,7 @@ def claim_of(of: Found) -> str:
     said = "; ".join(f"{place} reads {_listed(labels)}" for place, labels in _by_place(best).items())
     return (
         f"Found by a search of {of.study} on {of.model}. On the sequence itself {said or 'nothing is read'}; all else "
-        f"that the baseline resamples comes from another. {counted(best.size, 'cell')} of {of.count:,} "
+        f"that the baseline resamples comes from another. {best.size:,} of {of.count:,} cells "
         f"{'recovers' if best.size == 1 else 'recover'} {_percent(best.recovered[REPORT])} of {called(of)}."
     )
 
@@ -94,7 +94,7 @@ def _beside(each: Beside) -> str:
 
 
 def _less(less: Interval) -> str:
-    return f"the list found of that size recovers {PLAIN.with_interval(less, 1, sign=True)} points more"
+    return f"the list found of that size recovers {PLAIN.with_interval(less, 1)} points more"
 
 
 def _percent(interval: Interval) -> str:
@@ -140,6 +140,6 @@ def _table(points: Sequence[Point]) -> Iterator[str]:
     if left:
         yield f"The last {len(shown)} of {len(points)} steps."
     yield (
-        "In percent of what there is to recover: what one cell was expected to bring to first order, what the list gains\n"
-        f"over the one before it on the fold {SEARCH}, and on the fold {STOP}, with the 95 % interval."
+        "In percent of what there is to recover: what one cell was expected to bring to first order, what the\n"
+        f"list gains over the one before it on the fold {SEARCH}, and on the fold {STOP}, with the 95 % interval."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from project import NOTED
 
 import scrub as package
 from scrub import GateError, ScrubError, Settings
+from scrub.cli import _status
 from scrub.measure.search.exact import Exact
 from scrub.study.study import load_study
 
@@ -286,3 +288,66 @@ def test_a_search_goes_on_from_what_another_found(scrub: Scrub, tmp_path: Path) 
     assert [step["size"] for step in found["steps"]] == [1, 2]
     assert found["steps"][0]["added"] == [kept.split(" -> ")[0].split()[-1]]
     assert "\nthe same number, once it is written (--out found.py): scrub run found.py --sequences 31 " in said.out
+
+
+HOSTILE = [
+    *("", " ", "x", "nan", "-1", "0", "1.5", "1e9", "9" * 30, str(2**64), "0x10", "1,2", "٣", "\n", ",", "nowhere"),
+    *(
+        "x" * 5000,
+        "../..",
+        "/dev/zero",
+        "a\x1b[31mb",
+        "\x00",
+        "~nobody/x",
+        "-",
+        "FIFO",
+        ".",
+        "a.py",
+        "x" * 300 + ".py",
+        "../a.py",
+        "~nobody/a.py",
+        "a\x1b[31m.py",
+        ".py",
+        "\x00.py",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--size",
+        "--start",
+        "--candidates",
+        "--depth",
+        "--check",
+        "--resamples",
+        "--metric",
+        "--parts",
+        "--out",
+        "--json",
+    ],
+)
+def test_anything_behind_an_option_is_taken_or_told_in_a_line(
+    own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """And nothing is left behind: no model is loaded here, so what is taken ends there."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ScrubError("it was taken")
+
+    monkeypatch.setattr("scrub.study.run.load_model", fail)
+    (own / "pipe").mkdir()
+    os.mkfifo(own / "pipe" / "pipe")
+    before = sorted(own.rglob("*"))
+    taken = 0
+    for typed in HOSTILE:
+        words = ["search", "induction/naive", *([] if option == "--size" else ["--size", "3"]), option]
+        status = _status([*words, {"FIFO": str(own / "pipe" / "pipe")}.get(typed, typed)])
+        said = capsys.readouterr()
+        assert (status, said.out, said.err.count("\n")) == (2, "", 1), (typed, said.err)
+        assert len(said.err) < 1200
+        assert said.err.rstrip("\n").isprintable(), typed
+        assert sorted(own.rglob("*")) == before
+        taken += "it was taken" in said.err
+    assert taken < len(HOSTILE)

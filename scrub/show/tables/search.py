@@ -23,15 +23,16 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
     """Say what was searched, over the steps, what stands beside the list that was found, and its rules."""
     candidates = f"{of.count:,} cells ({', '.join(of.kinds)}, depth {of.depth})"
     data = with_digest(of.data, of.digest)
-    yield Text(one_line(f"{of.study} on {of.model}, {data}: a search among {candidates}, by {_metric(of)}"))
+    about = f"{of.study} on {of.model}, {data}: a search among {candidates}, by {with_unit(of.metric, of.unit)}"
+    yield Text(one_line(about))
     yield Text("; ".join(f"fold {fold}: {of.sizes[fold]}" for fold in (SEARCH, STOP, REPORT)))
     yield Text(gates_line(of.gates.deviations, of.over))
     yield _steps(of)
     if of.stopped:
         yield Text(f"ended at {of.best.size}: {of.stopped}")
     yield Text(
-        f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, and {of.screens:,} times all in reach scored, "
-        "with resamples and the rival\n"
+        f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, and {of.screens:,} times all in reach "
+        "scored, with resamples and the rival\n"
     )
     yield _beside(of)
     if of.overlap is not None:
@@ -42,10 +43,6 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
         )
     yield Text(f"\n{of.hypothesis.name}: {PLAIN.with_interval(of.best.recovered[REPORT], 1, unit='%')}", style="bold")
     yield Text("\n".join(f"  {line}" for line in of.hypothesis.rules.splitlines()))
-
-
-def _metric(of: Found) -> str:
-    return with_unit(of.metric, of.unit)
 
 
 def _steps(of: Found) -> FrameTable:
