@@ -13,6 +13,8 @@ import numpy as np
 from scrub.measure.search.cells import Cell
 from scrub.measure.search.fold import Fold, Sums
 from scrub.study.metric import ROLES
+from scrub.text.errors import ScrubError
+from scrub.text.files import shown
 
 Kept: TypeAlias = frozenset[Cell]
 
@@ -39,11 +41,14 @@ class Record:
         if self.path is None:
             return
         about = json.loads(json.dumps(self.about))
-        if self.path.is_file() and self._read(about):
-            self.found = len(self.numbers)
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(about) + "\n")
+        try:
+            if self.path.is_file() and self._read(about):
+                self.found = len(self.numbers)
+                return
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(about) + "\n")
+        except OSError as error:
+            raise ScrubError(f"the record {shown(self.path)} can't be kept: {error.strerror}") from error
 
     def _read(self, about: dict[str, Any]) -> bool:
         """Read what is there; not if it is of another search. The last line may be half of one."""

@@ -25,9 +25,10 @@ class Places:
     """Names of the places on paths from the output, as far as cells are told apart.
 
     An entry is a component some inputs of which the baseline resamples. It is named as the baseline's pattern names it,
-    `**/a2.ind`, and these inputs by their slot, `**/a2.ind/k`; the output is an entry where everything is resampled. `labels` are those of the entries in the model that the cells are
-    of, so that their parts elsewhere are told to be theirs. The places `opened` are inside cells.
-    Other cells end at their component; where it is said which are `kept`, entries inside of others are entries too.
+    `**/a2.ind`, and these inputs by their slot, `**/a2.ind/k`; the output is an entry where everything is resampled.
+    `labels` are those of the entries in the model that the cells are of, so that their parts elsewhere are told to be
+    theirs. The places `opened` are inside cells. Other cells end at their component; where it is said which are `kept`,
+    entries inside of others are entries too.
     """
 
     entries: tuple[Pattern, ...]

@@ -77,6 +77,8 @@ def search(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     settings = settings or Settings()
+    if resamples < 0:
+        raise ScrubError(f"{resamples} resamples: take 0 or more")
     if settings.fold is not None:
         raise ScrubError("a search divides the examples into folds itself: leave the fold out")
     study, hypotheses = load_study(wanted)

@@ -33,8 +33,8 @@ def hypothesis_of(
 ) -> Hypothesis:
     """Write the hypothesis that keeps some cells: `hypothesis_of(cells, kept, "found")`.
 
-    Rules are folded into alternatives, roles and `*` where these mean the same heads, so no number changes. Each slot is
-    a part of it, unless an entry reads another: then the rules of a part would undo what those before it keep below
+    Rules are folded into alternatives, roles and `*` where these mean the same heads, so no number changes. Each slot
+    is a part of it, unless an entry reads another: then the rules of a part would undo what those before it keep below
     both, and all are one part. Raises GateError unless it computes what the list of cells does.
     """
     model = cells.model

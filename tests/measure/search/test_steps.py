@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from searched import ONE_ENTRY, WHOLE, exactly, fold_of, model_of, prompts, some, text
 
 from scrub.measure.search.cells import Cell
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.screen import Scored
+from scrub.measure.search.search import _Ends
 from scrub.measure.search.steps import Search, Step, Way, check_start
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
@@ -140,8 +142,10 @@ def test_floating_finds_two_that_only_work_together(fold: Fold, monkeypatch: pyt
     a, b, c, *_ = fold.cells.every
 
     def value(kept: Kept) -> float:
-        return (1.0 * (a in kept) + 0.9 * (b in kept)) * (0.1 if {b, c} <= kept else 1) + 3 * ({b, c} <= kept) + 0.01 * (
-            c in kept
+        return (
+            (1.0 * (a in kept) + 0.9 * (b in kept)) * (0.1 if {b, c} <= kept else 1)
+            + 3 * ({b, c} <= kept)
+            + 0.01 * (c in kept)
         )
 
     way = Table(value, monkeypatch, fold).search.grown("found", 2)
@@ -151,7 +155,10 @@ def test_floating_finds_two_that_only_work_together(fold: Fold, monkeypatch: pyt
 
 
 def test_of_what_is_as_good_that_which_changes_less_is_taken(fold: Fold) -> None:
-    steps = [Step(cell, True, frozenset({cell}), gain=gain) for cell, gain in zip(fold.cells.every, (1.0, 0.9995, 0.9), strict=False)]
+    steps = [
+        Step(cell, True, frozenset({cell}), gain=gain)
+        for cell, gain in zip(fold.cells.every, (1.0, 0.9995, 0.9), strict=False)
+    ]
     search = search_of(fold)
     changes = {steps[0].kept: 5.0, steps[1].kept: 3.0, steps[2].kept: 1.0}
     whole = fold.whole_of(fold.anchors)
@@ -166,7 +173,7 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     whole = search_of(fold)
     expected = whole.grown("found", 5)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         """Where somebody stops it."""
 
     seen: list[Step] = []
@@ -174,11 +181,11 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     def watch(_: str, step: Step) -> None:
         seen.append(step)
         if len(seen) == 3:
-            raise Killed
+            raise KilledError
 
     path = tmp_path / "deep" / "record.jsonl"
     first = search_of(fold, path, watch=watch)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         first.grown("found", 5)
     with path.open("a") as file:
         file.write('{"list": "search: half of a li')
@@ -197,8 +204,10 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     assert (other.record.found, other.record.moves) == (0, {})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null\n", '{"about": 0}', '{"about": 0}\n[1]\n', '{"about": 0}\n{"sums": 1}\n{}\n\x00\n'])
-def test_a_record_that_is_no_record(fold: Fold, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null\n", '{"about": 0}', '{"about": 0}\n[1]\n', '{"about": 0}\n{"sums": 1}\n{}\n\x00\n']
+)
+def test_a_record_that_is_no_record(tmp_path: Path, content: str) -> None:
     path = tmp_path / "record.jsonl"
     path.write_text(content)
     record = Record(path, {"about": 0})
@@ -207,12 +216,17 @@ def test_a_record_that_is_no_record(fold: Fold, tmp_path: Path, content: str) ->
     assert again.numbers == {"one": [[0.1], [1 / 3]]}
 
 
+def test_a_record_that_can_t_be_kept_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "record"):
+        with pytest.raises(ScrubError, match="can't be kept"):
+            Record(path, {})
+
+
 def test_what_has_no_gradient_is_measured_whole() -> None:
     """Targets are what the model says, so that the baseline is worse."""
     model = model_of("attn")
     made = text(model)
-    import torch
-
     tokens = made.tokens.copy()
     tokens[:, -1] = model(torch.from_numpy(made.inputs))[:, -1].argmax(-1).numpy()
     scored = np.zeros_like(made.scored)
@@ -237,11 +251,15 @@ def test_where_to_begin() -> None:
 
 def test_it_ends_where_the_stop_fold_gains_nothing() -> None:
     """A cell that gains where the search looks, and nothing on the other fold."""
-    from scrub.measure.search.search import _Ends
-
     names = [Cell("a1.ind/k", f"a0.{at}") for at in range(5)]
     lists = [frozenset(names[:at]) for at in range(6)]
-    gains = {1: Interval(5, -1, 9), 2: Interval(4, 2, 6), 3: Interval(1, -0.1, 2), 4: Interval(3, 2, 4), 5: Interval(1, 0.5, 2)}
+    gains = {
+        1: Interval(5, -1, 9),
+        2: Interval(4, 2, 6),
+        3: Interval(1, -0.1, 2),
+        4: Interval(3, 2, 4),
+        5: Interval(1, 0.5, 2),
+    }
 
     class Exactly:
         def __call__(self, some_lists: list[Kept]) -> list[tuple[int, int]]:

@@ -49,7 +49,9 @@ def lists(draw: st.DrawFn) -> tuple[Cells, frozenset[Any]]:
         taken |= set(of)
     roles = {name: of for name, of in roles.items() if of}
     roles |= {"ind": [tuple(head) for head in model.roles["ind"]]} if "ind" in model.roles else {}
-    made = make_model(kind, model.config.model_copy(update={"roles": roles}) if kind != "gpt2" else model.config, model.params)
+    made = make_model(
+        kind, model.config.model_copy(update={"roles": roles}) if kind != "gpt2" else model.config, model.params
+    )
     cells = Cells.made(Study(baseline, name="study"), made, **how)
     every = cells.every
     places = sorted({cell.place for cell in every})
@@ -78,12 +80,10 @@ def test_any_list_is_written_in_few_lines(of: tuple[Cells, frozenset[Any]]) -> N
     space: dict[str, Any] = {}
     exec(compile(module_of(found, ['A "claim"\\n of\nlines: """ok"""', "more"]), "found.py", "exec"), space)
     assert space["hypothesis"].rules.split() == found.rules.split()
-    assert "more" in space["__doc__"] and "\\n of" in space["__doc__"]
+    assert {"more", "\\n"} <= {*space["__doc__"].split()}
 
 
-@pytest.mark.parametrize(
-    ("kind", "baseline", "how"), [KINDS[1], KINDS[3], KINDS[7], ("gemma2", WHOLE, {"depth": 1})]
-)
+@pytest.mark.parametrize(("kind", "baseline", "how"), [KINDS[1], KINDS[3], KINDS[7], ("gemma2", WHOLE, {"depth": 1})])
 def test_what_is_written_gives_the_same_numbers(kind: str, baseline: str, how: dict[str, Any]) -> None:
     model = model_of(kind)
     fold = fold_of(baseline, model, prompts(model, 3), "logit_diff", cells=how)
@@ -113,7 +113,9 @@ def test_a_module_is_a_study_s_and_loads(tmp_path: Path) -> None:
 def test_roles_and_globs_are_what_a_person_would_write() -> None:
     model = model_of("attn")
     cells = Cells.made(Study(ONE_ENTRY, name="study"), model)
-    kept = [c for c in cells.every if c.component in {"a0.0", "a0.4"} or (c.place == "a1.ind/v" and c.component != "emb")]
+    kept = [
+        c for c in cells.every if c.component in {"a0.0", "a0.4"} or (c.place == "a1.ind/v" and c.component != "emb")
+    ]
     lines = hypothesis_of(cells, kept, "found").rules.splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "q a1.ind/q/** -> y", "a1.ind/q/a0.self/** -> x", "k a1.ind/k/** -> y", "a1.ind/k/a0.self/** -> x",
