@@ -126,6 +126,8 @@ class Screen:
         reached = list(level)
         for _ in range(self._cells.depth - 1):
             wholes = [_Change(place, each) for place in level for each in self._cells.openable(place)]
+            if not wholes:  # nothing is as deep
+                break
             at = self._at(graph, kept, wholes, opened)
             scores = self._scored(at, wholes, self._by_gradient)
             best = sorted(wholes, key=lambda each: -float(scores[each].sum()))[: self._opened]

@@ -80,6 +80,8 @@ def search(
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     settings = settings or Settings()
+    if resamples < 0:
+        raise ScrubError(f"{resamples} resamples: take 0 or more")
     study, hypotheses = load_study(wanted)
     check_searched(study, settings)
     check_candidates(candidates, depth)

@@ -75,7 +75,7 @@ def prompts(model: Model, rows: int = ROWS, vocabulary: int = VOCAB, seed: int =
     )
 
 
-def tokens_of(model: Model, examples: Examples) -> dict[str, torch.Tensor]:
+def tokens_of(examples: Examples) -> dict[str, torch.Tensor]:
     """What x and y read."""
     assert examples.other is not None
     return {"x": torch.from_numpy(examples.inputs), "y": torch.from_numpy(examples.other[:, :-1])}

@@ -79,7 +79,7 @@ def test_near_x_a_score_is_what_changes(kind: str, baseline: str, cells: dict[st
 
 
 @cache
-def two_layers(metric: str, **settings: Any) -> tuple[Model, Examples, Any]:
+def two_layers(metric: str) -> tuple[Model, Examples, Any]:
     """An attention-only model on far inputs, and the metric of its logits."""
     model = model_of("attn")
     examples = (prompts if metric == "logit_diff" else text)(model)
@@ -106,7 +106,7 @@ MASK_LAGS = {"current": 0, "previous": 1, "lag 2": 2}
 
 
 class Plain:
-    """Two layers of attention in plain torch, of which the queries, keys and values of `a1.ind` read what a list says."""
+    """Two layers of attention in plain torch, where the slots of `a1.ind` read what a list says."""
 
     def __init__(self, model: Model, examples: Examples, moved: float = 0) -> None:
         """With the embedding of y `moved` so far towards that of x."""

@@ -1,4 +1,4 @@
-"""Cells: what there is to keep, counted and listed, what lists of them compute, and which of them a hypothesis keeps."""
+"""Cells: what there is to keep, counted and listed, what lists of them compute, and which a hypothesis keeps."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_numbers_of_lists_are_the_oracles(kind: str, baseline: str, how: dict[st
     roles = {name: {tuple(head) for head in of} for name, of in model.roles.items()}
     for kept, values in zip(lists, found, strict=True):
         rules = [(baseline.partition(" ")[0], "y"), *((cell.pattern.removeprefix("out/"), "x") for cell in kept)]
-        logits = Oracle(ours(model, tokens_of(model, examples)), roles, splits, rules).logits()[:, -1].numpy()
+        logits = Oracle(ours(model, tokens_of(examples)), roles, splits, rules).logits()[:, -1].numpy()
         good, bad = (np.take_along_axis(logits, of, 1)[:, 0] for of in (examples.answers, examples.wrong))
         np.testing.assert_allclose(values, good - bad, rtol=0, atol=1e-11)
     assert len(np.unique(found.round(6))) == found.size

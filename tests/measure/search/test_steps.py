@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from searched import ONE_ENTRY, WHOLE, exactly, fold_of, model_of, prompts, some, text
 
 from scrub.measure.search.cells import Cell
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.screen import Scored
+from scrub.measure.search.search import _Ends
 from scrub.measure.search.steps import Search, Step, Way, check_start
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
@@ -171,7 +173,7 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     whole = search_of(fold)
     expected = whole.grown("found", 5)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         """Where somebody stops it."""
 
     seen: list[Step] = []
@@ -179,11 +181,11 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     def watch(_: str, step: Step) -> None:
         seen.append(step)
         if len(seen) == 3:
-            raise Killed
+            raise KilledError
 
     path = tmp_path / "record.jsonl"
     first = search_of(fold, path, watch=watch)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         first.grown("found", 5)
     with path.open("a") as file:
         file.write('{"list": "search: half of a li')
@@ -223,12 +225,17 @@ def test_a_record_that_is_no_record(fold: Fold, tmp_path: Path, content: str) ->
     assert again.numbers == {"one": [[0.1], [1 / 3]]}
 
 
+def test_a_record_that_can_t_be_kept_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "record"):
+        with pytest.raises(ScrubError, match="can't be kept"):
+            Record(path, {})
+
+
 def test_what_has_no_gradient_is_measured_whole() -> None:
     """Targets are what the model says, so that the baseline is worse."""
     model = model_of("attn")
     made = text(model)
-    import torch
-
     tokens = made.tokens.copy()
     tokens[:, -1] = model(torch.from_numpy(made.inputs))[:, -1].argmax(-1).numpy()
     scored = np.zeros_like(made.scored)
@@ -253,8 +260,6 @@ def test_where_to_begin() -> None:
 
 def test_it_ends_where_the_stop_fold_gains_nothing() -> None:
     """A cell that gains where the search looks, and nothing on the other fold."""
-    from scrub.measure.search.search import _Ends
-
     names = [Cell("a1.ind/k", f"a0.{at}") for at in range(5)]
     lists = [frozenset(names[:at]) for at in range(6)]
     gains = {
