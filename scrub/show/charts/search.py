@@ -36,7 +36,8 @@ def found_chart(of: Found) -> Chart:
         f"Percent of {printable(called(of))} recovered by lists of cells: on the fold {SEARCH} that the search chose "
         f"on, and on the fold {REPORT} that it hasn't seen, with 95 % intervals. All else is on the fold {REPORT} too: "
         "random lists drawn uniformly, the study's own hypotheses at as many cells as they keep anything of, with "
-        "intervals, the best list without any cell of the largest, and all cells together."
+        "intervals, the best list without any cell of the largest, and all cells together. Intervals "
+        "may go on beyond the axes."
     )
     if none := [each.name for each in of.hypotheses if not each.size]:
         caption += f" Not drawn, since they keep nothing of any cell: {printable(', '.join(none))}."

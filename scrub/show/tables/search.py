@@ -30,9 +30,10 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
     yield _steps(of)
     if of.stopped:
         yield Text(f"ended at {of.best.size}: {of.stopped}")
+    also = " and ".join([*["resamples"] * bool(of.overlaps), *["the rival"] * (of.rival is not None)])
     yield Text(
         f"{of.exact:,} lists of cells were measured on the fold {SEARCH}, and {of.screens:,} times all in reach "
-        "scored, with resamples and the rival\n"
+        f"scored{f', with {also}' if also else ''}\n"
     )
     yield _beside(of)
     if of.overlap is not None:
