@@ -27,6 +27,7 @@ from torch import Tensor
 
 from scrub.data.examples import Examples
 from scrub.measure.search import screen as screen_module
+from scrub.measure.search import terms as terms_module
 from scrub.measure.search.cells import Cell
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.screen import NoGradientError
@@ -289,8 +290,9 @@ def test_any_number_at_once_gives_the_same(kind: str, cells: dict[str, Any], mon
     kept = some(fold.cells, 5)
     expected = screen_of(fold)(kept)
     for batch, at_once, room in ((1, 1 << 28, 1 << 28), (3, 1, 0), (None, 1 << 12, 0)):
-        monkeypatch.setattr(screen_module, "BYTES_AT_ONCE", at_once)
-        monkeypatch.setattr(screen_module, "BYTES_KEPT", room)
+        for module in (screen_module, terms_module):
+            monkeypatch.setattr(module, "BYTES_AT_ONCE", at_once)
+        monkeypatch.setattr(terms_module, "BYTES_KEPT", room)
         screen = screen_of(fold_of(WHOLE, model, text(model), cells=cells, batch=batch))
         for _ in range(2):  # what is kept of the first is read again
             found = screen(kept)

@@ -228,7 +228,7 @@ def test_a_record_that_is_no_record(fold: Fold, tmp_path: Path, content: str) ->
 def test_a_record_that_can_t_be_kept_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "record"):
-        with pytest.raises(ScrubError, match="can't be kept"):
+        with pytest.raises(ScrubError, match="can't be written"):
             Record(path, {})
 
 
