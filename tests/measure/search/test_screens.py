@@ -40,7 +40,6 @@ NEAR: list[tuple[str, str, dict[str, Any], str]] = [
     ("standard", ONE_ENTRY, MASKS, "loss"),
     ("attn", ONE_ENTRY, {"parts": ["k", "v"], **MASKS}, "logit_diff"),
     ("attn3", ENTRIES, {}, "loss"),
-    ("attn3", ENTRIES, MASKS, "loss"),
     ("attn3", "a2.ind/{q,k}/** -> y\n**/a1.ind/** -> y", {}, "loss"),
     ("attn4", ENTRIES, {}, "loss"),
     ("attn4", ENTRIES, MASKS, "loss"),
@@ -51,8 +50,7 @@ NEAR: list[tuple[str, str, dict[str, Any], str]] = [
     ("gpt2", WHOLE, {}, "logit_diff"),
     ("gpt2", "**/a1.*/v/** -> y", {"depth": 2}, "loss"),
     ("gemma2", WHOLE, {}, "logit_diff"),
-    ("gemma3", WHOLE, {"depth": 1}, "loss"),
-    ("olmo2", WHOLE, {"depth": 3}, "loss"),
+    ("olmo2", WHOLE, {}, "loss"),
     ("gptj", WHOLE, {"kinds": ["mlps"], "depth": 1}, "loss"),
     ("arena", WHOLE, {}, "loss"),
 ]  # fmt: skip
@@ -68,7 +66,7 @@ def test_near_x_a_score_is_what_changes(kind: str, baseline: str, cells: dict[st
     every = fold.cells.every
     for size in (0, len(every) // 2):
         kept = some(fold.cells, size)
-        of = every if len(every) < 30 else [*some(fold.cells, 20, seed=size)]
+        of = every if len(every) < 30 else [*some(fold.cells, 12, seed=size)]
         plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in of)])
         expected = (1 if metric == "logit_diff" else -1) * (np.stack(changed) - plain)
         assert np.abs(expected).max() > 0.01 * BY
@@ -247,7 +245,7 @@ def test_an_encoder_of_classes_is_scored_but_for_its_masks() -> None:
     fold = fold_of(WHOLE, model, replace(examples, other=other), cells={"depth": 2})
     assert not any("mask" in str(cell) for cell in fold.cells.every)
     for size in (0, 30):
-        kept, of = some(fold.cells, size), [*some(fold.cells, 40, seed=1)]
+        kept, of = some(fold.cells, size), [*some(fold.cells, 12, seed=1)]
         plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in of)])
         scored = screen_of(fold, opened=999)(kept)
         found = np.stack([scored.gains[scored.cells.index(cell)] for cell in of])
@@ -282,7 +280,7 @@ def test_of_many_cells_those_below_the_best_are_scored(opened: int, monkeypatch:
         np.testing.assert_allclose(gains, (every if cell in anew else rough)[cell], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "cells"), [("gemma2", {"depth": 2}), ("attn", MASKS)])
+@pytest.mark.parametrize(("kind", "cells"), [("gemma2", {"depth": 1}), ("attn", MASKS)])
 def test_any_number_at_once_gives_the_same(kind: str, cells: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of examples, of cells, and whether what is written stays in memory."""
     model = model_of(kind)

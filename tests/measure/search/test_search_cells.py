@@ -69,8 +69,8 @@ def test_counted_listed_and_numbered(kind: str, baseline: str, how: dict[str, An
 def test_lists_are_drawn_uniformly() -> None:
     cells = cells_of("attn3", WHOLE, {"depth": 2})
     rng = np.random.default_rng(1)
-    found = Counter(cell for _ in range(2000) for cell in cells.drawn(3, rng))
-    expected = 2000 * 3 / len(cells)
+    found = Counter(cell for _ in range(1000) for cell in cells.drawn(3, rng))
+    expected = 1000 * 3 / len(cells)
     assert (
         sum((found[cell] - expected) ** 2 / expected for cell in cells.every)
         < len(cells) + 4 * len(cells) ** 0.5 * 1.42
@@ -115,13 +115,13 @@ def test_a_list_keeps_the_paths_of_its_cells(kind: str, baseline: str, how: dict
 def test_numbers_of_lists_are_the_oracles(kind: str, baseline: str, how: dict[str, Any]) -> None:
     """Along paths that the oracle walks, fed as the patterns of the cells say."""
     model = model_of(kind)
-    examples = prompts(model, 2)
+    examples = prompts(model, 1)
     fold = fold_of(baseline, model, examples, "logit_diff", cells=how)
     heads = {"attn": ["01234", ["ind"]], "attn3": ["012", ["0", "1", "ind"], ["ind", "2"]]}.get(kind, ["012345"] * 2)
     splits: list[tuple[str, str, list[str]]] = [(f"**/a{at}", "heads", [*names]) for at, names in enumerate(heads)]
     if how == MASKS:
         splits.append(("a1.ind/{q,k,v}/a0.*", "mask", ["current", "previous", "lag 2"]))
-    lists = [some(fold.cells, size, size) for size in (0, 3, len(fold.cells) // 2)]
+    lists = [some(fold.cells, size, size) for size in (3, len(fold.cells) // 2)]
     found = exactly(fold, lists)
     roles = {name: {tuple(head) for head in of} for name, of in model.roles.items()}
     for kept, values in zip(lists, found, strict=True):
