@@ -186,13 +186,14 @@ Wanted: TypeAlias = One | Sequence[One]
 
 @check_arguments
 def load_study(
-    wanted: Wanted, parameters: Parameters | None = None, swept: bool = False
+    wanted: Wanted, parameters: Parameters | None = None, swept: bool = False, empty: bool = False
 ) -> tuple[Study, list[Hypothesis]]:
     """Load a study and the hypotheses to run: folders of studies, hypothesis files, names, or the things themselves.
 
     `study, hypotheses = load_study(["induction/naive", "induction/refined_1"])`.
     `parameters` are values of parameters by name: each hypothesis that declares one stands there once for every
     combination. Parameters without a value here have their default, or, `swept`, every value that is declared.
+    A study may be `empty` of hypotheses where none is run.
     Raises ScrubError if a path is none, a module can't be used, they belong to different studies, or no hypothesis has
     a parameter.
     """
@@ -216,7 +217,7 @@ def load_study(
         hypotheses += more
     hypotheses = _concrete(hypotheses, parameters or {}, swept)
     names = [h.name for h in hypotheses]
-    if study is None or not hypotheses:
+    if study is None or not (hypotheses or empty):
         raise ScrubError("there is no hypothesis to run: name a study folder, a hypothesis file or a shipped name")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ScrubError(f"two hypotheses are called {twice[0]!r}: rename one, since results are told apart by name")

@@ -82,7 +82,7 @@ def search(
     settings = settings or Settings()
     if resamples < 0:
         raise ScrubError(f"{resamples} resamples: take 0 or more")
-    study, hypotheses = load_study(wanted)
+    study, hypotheses = load_study(wanted, empty=True)
     check_searched(study, settings)
     check_candidates(candidates, depth)
     metrics = as_metrics(metric, study.metric)
