@@ -337,8 +337,9 @@ def given_study(
     model: str | None,
     parts: Sequence[str] | None,
     revision: str | None = None,
+    empty: bool = False,
 ) -> tuple[Study, list[Hypothesis], str]:
-    """Load a study and its hypotheses, and name the model, without torch.
+    """Load a study and its hypotheses, and name the model, without torch. The study may be `empty` of hypotheses.
 
     Raises ScrubError for a mistake in a rule or a name.
     """
@@ -346,7 +347,7 @@ def given_study(
     from scrub.study.experiments import check_parts
     from scrub.study.study import load_study
 
-    study, hypotheses = load_study(paths, given_parameters(parameters))
+    study, hypotheses = load_study(paths, given_parameters(parameters), empty=empty)
     if model is None:
         check_there("models", study.model)
     _ = study.baseline_rules

@@ -103,7 +103,7 @@ def search(
     check_chart(plot)
     kinds, checked = given_candidates(candidates), given_check(check)
     check_candidates(kinds, depth)
-    study, hypotheses, on = given_study(paths, None, model, None, revision)
+    study, hypotheses, on = given_study(paths, None, model, None, revision, empty=True)
     check_searched(study, settings)
     begin = _start(start, paths, [each.name for each in hypotheses])
     given = given_metric(metric, study.metric)
