@@ -39,3 +39,12 @@ def test_roles_are_the_measured_ones() -> None:
     assert {role: tuple(heads) for role, heads in measured.roles().items()} == model.roles
     first, second = measured.halves["repeated"]
     assert second.high < first.low - 2
+
+
+def test_three_roles_whole_recover_and_resample_more_than_a_little_of_all_heads() -> None:
+    """What a search found of the shipped model."""
+    settings = scrub.Settings(sequences=SEQUENCES, parts=("all",), progress=False)
+    found = scrub.run(["induction/refined_1", "induction/roles"], settings=settings).frame()
+    by_hand, searched = (found[(found.hypothesis == n) & (found.part == "all")].iloc[0] for n in ("refined_1", "roles"))
+    assert searched.recovered > by_hand.recovered
+    assert searched.scrubs > by_hand.scrubs

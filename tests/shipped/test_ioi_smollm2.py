@@ -51,6 +51,14 @@ def test_every_rule_says_something_and_hardly_any_path_is_kept(twin: LlamaForCau
     assert frame.scrubs.min() > 99
 
 
+def test_what_is_passed_on_is_a_hypothesis_of_that_study(twin: LlamaForCausalLM, pairs: scrub.Examples) -> None:
+    (module,) = load_study("ioi_smollm2/passed_on")[1]
+    study = replace(_as_said("twin"), hypotheses=(module,))
+    found = scrub.run(study, scrub.load_model(twin, name="twin"), pairs, DOUBLE)
+    assert found.gates.warnings == ()
+    assert found.frame().scrubs.min() > 99
+
+
 def _as_said(model: str) -> scrub.Study:
     """The shipped study, whose roles are those of another model, in the loss, which needs no wrong answers."""
     study, modules = load_study("ioi_smollm2")

@@ -68,6 +68,12 @@ def test_what_a_mean_hides_is_where_heads_look_and_what_they_copy_from_elsewhere
     assert abs(looks.loc[("looking", "all")].recovered - last.recovered) < 5
 
 
+def test_eight_heads_that_were_searched_for_do_better_than_sixteen_by_hand() -> None:
+    found = scrub.run(["loop_variable/refined_3", "loop_variable/eight_heads"], settings=SETTINGS)
+    assert found.improvement("eight_heads/all", "refined_3/all").low > 0
+    assert found.frame().scrubs.min() > 99
+
+
 def test_the_model_does_the_task() -> None:
     pairs = scrub.read_prompts("gpt2-mini", "loop_variable", count=256)
     with torch.inference_mode():
