@@ -23,7 +23,7 @@ from scrub.text.errors import ScrubError
 TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
 FEWER, LEAST = 9, 2  # of few candidates only so many are measured: a ninth, but not fewer
 SURE = 2.0  # standard errors by which a list must be better than another of its size for steps to be undone
-BEYOND = 1  # cells that a search goes on to, to see what may go then
+BEYOND = 2  # cells that a search goes on to, to see what may go then
 CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one
 
 Weights = Float[np.ndarray, " example"]
@@ -228,7 +228,8 @@ class Search:
         """Tell whether a list is better than another by more than examples differ: two standard errors, paired."""
         (now, _), (before, _) = self.exact([new, old])
         gained = self._sign * (now - before) * (1 if weights is None else weights)
-        return bool(gained.mean() > SURE * gained.std(ddof=1) / np.sqrt(len(gained)))
+        spread = gained.std(ddof=1) if len(gained) > 1 else 0.0
+        return bool(gained.mean() > SURE * spread / np.sqrt(len(gained)))
 
     @property
     def _tie(self) -> float:
