@@ -22,7 +22,8 @@ from scrub.text.errors import ScrubError
 
 TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
 FEWER, LEAST = 9, 2  # of few candidates only so many are measured: a ninth, but not fewer
-BEYOND = 4  # cells that a search goes on to, to see what may go then
+SURE = 2.0  # standard errors by which a list must be better than another of its size for steps to be undone
+BEYOND = 2  # cells that a search goes on to, to see what may go then
 CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one
 
 Weights = Float[np.ndarray, " example"]
@@ -220,7 +221,15 @@ class Search:
         if not likely:
             return None
         (step,) = self._measured(now, likely, weights, not way.grows)
-        return step if value + step.gain > best else None
+        surely = value + step.gain > best and self._surely(step.kept, way.lists[size][0], weights)
+        return step if surely else None
+
+    def _surely(self, new: Kept, old: Kept, weights: Weights | None) -> bool:
+        """Tell whether a list is better than another by more than examples differ: two standard errors, paired."""
+        (now, _), (before, _) = self.exact([new, old])
+        gained = self._sign * (now - before) * (1 if weights is None else weights)
+        spread = gained.std(ddof=1) if len(gained) > 1 else 0.0
+        return bool(gained.mean() > SURE * spread / np.sqrt(len(gained)))
 
     @property
     def _tie(self) -> float:
