@@ -21,7 +21,7 @@ from scrub.measure.search.screen import NoGradientError, Scored, Screen
 from scrub.text.errors import ScrubError
 
 TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
-FEWER, LEAST = 9, 2  # of few candidates only so many are measured: a ninth, but not fewer
+FEWER, LEAST = 10, 2  # of few candidates only so many are measured: a tenth, but not fewer
 SURE = 2.0  # standard errors by which a list must be better than another of its size for steps to be undone
 BEYOND = 2  # cells that a search goes on to, to see what may go then
 CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one
