@@ -326,10 +326,16 @@ class _Kept:
     def _inside(self, place: str, pieces: Sequence[Node]) -> Iterator[Cell]:
         """List the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
         cells, slot = self.cells, slot_of(place)
-        for reader in (reader for piece in pieces for reader in _readers(piece, slot)):
-            every = cells.under(place) if set(self.fed[reader]) == {X} else self.of(place, below(reader))
-            at = cells.apart.in_piece(EMB, reader, ()) if cells.apart.by == BY_POSITIONS else None
-            yield from (cell for cell in every if at is None or cell.part in at)
+        for piece in pieces:
+            for reader in (readers := _readers(piece, slot)):
+                every = cells.under(place) if set(self.fed[reader]) == {X} else self.of(place, below(reader))
+                at = cells.apart.in_piece(EMB, reader, readers) if cells.apart.by == BY_POSITIONS else None
+                yield from (cell for cell in every if at is None or cell.part in at or _moved(cell.place[len(place) :]))
+
+
+def _moved(path: str) -> bool:
+    """Tell whether what is read along a path may come from other positions: keys and values do."""
+    return bool({"k", "v"} & {*path.split("/")})
 
 
 def _readers(piece: Node, slot: str) -> list[Node]:

@@ -44,6 +44,9 @@ class Fold:
     cells: Cells
     trial: Trial
 
+    def __post_init__(self) -> None:
+        self.cells.apart.check(self.trial.examples)
+
     @property
     def metric(self) -> Metric:
         """What is measured."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
+import numpy as np
+
+from scrub.data.examples import Examples
+from scrub.data.prompts.prompts import position_names
 from scrub.graph.masks import MASKS
 from scrub.graph.node import Node
 from scrub.paths.edges import EMB
@@ -17,6 +22,13 @@ IN_MASKS = ("current", "previous", "lag 2")  # parts of a head's attention; what
 ALL_MASKS = "last three"  # what these are together
 REST = "rest"
 LAYER = re.compile(r"a(\d+)")
+
+
+def names_of(examples: Examples) -> list[str]:
+    """List the names by which positions are told apart, with `end` unless one of the others is always there."""
+    names = position_names(examples)
+    last = (name for name in names if name != END and (examples.positions[name] == examples.ends).all())
+    return [name for name in names if name != END] if any(last) else names
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,18 @@ class Parts:
             raise ScrubError(
                 "the data give no position a name, so there are no candidates by positions: leave them out"
             )
-        return cls(BY_POSITIONS, tuple(dict.fromkeys([*names, END])))
+        return cls(BY_POSITIONS, tuple(dict.fromkeys(names)))
+
+    def check(self, examples: Examples) -> None:
+        """Raise ScrubError where a position of an example would be in two parts."""
+        names = self.names if self.by == BY_POSITIONS else ()
+        for one, other in combinations(names, 2):
+            if (both := np.flatnonzero((examples.at(one) & examples.at(other)).any(1))).size:
+                raise ScrubError(
+                    f"{one!r} and {other!r} are the same position in {examples.row(int(both[0]))}"
+                    f"{examples.as_text(int(both[0]))}, and cells by positions need them apart: leave such rows out, "
+                    "or search without these candidates"
+                )
 
     def of(self, component: str) -> tuple[str, ...]:
         """List the parts of a component that are cells: one that is all of it, or several by their names."""

@@ -21,12 +21,21 @@ from scrub.data.examples import PROMPTS
 from scrub.data.for_model import Data
 from scrub.data.prompts.prompts import documents_called
 from scrub.data.settings import FOLDS
-from scrub.measure.search.asked import CHECKED, FOUND, FROM_MODEL, RESAMPLES, check_candidates, check_searched
+from scrub.measure.search.asked import (
+    CHECKED,
+    FOUND,
+    FROM_MODEL,
+    POSITIONS,
+    RESAMPLES,
+    check_candidates,
+    check_searched,
+)
 from scrub.measure.search.beside import Report, points_of
 from scrub.measure.search.cells import Cells
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.found import REPORT, SEARCH, STOP, Found
+from scrub.measure.search.parts import names_of
 from scrub.measure.search.steps import Search, Step, Way, check_start
 from scrub.measure.search.written import hypothesis_of
 from scrub.models.model import Spec
@@ -93,7 +102,8 @@ def search(
         on, some = replace(settings, parts=None, fold=fold), hypotheses if fold == REPORT else []
         trials[fold] = prepare_study(study, some, trials[SEARCH].model if trials else model, data, on, metrics)
     first = trials[SEARCH]
-    cells = Cells.made(first.study, first.model, candidates, settings.parts, depth, first.examples.positions)
+    names = names_of(first.examples) if POSITIONS in (candidates or ()) else ()
+    cells = Cells.made(first.study, first.model, candidates, settings.parts, depth, names)
     begin = _start(start, hypotheses, cells)
     check_start(cells, begin, size)
     folds = {fold: Fold(cells, trial) for fold, trial in trials.items()}

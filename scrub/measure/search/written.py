@@ -121,8 +121,8 @@ def _step(cells: Cells, labels: Sequence[str]) -> list[str]:
         if len(names) > 1:
             steps.append(f"{component}.{either(names)}{part}")
         else:
-            plain.setdefault(part, []).append(f"{'.'.join([component, *names])}{part}")
-    return [*steps, *(either(of) for of in plain.values())]
+            plain.setdefault(part, []).append(".".join([component, *names]))
+    return [*steps, *(f"{either(of)}{part}" for part, of in plain.items())]  # a part may have commas of its own
 
 
 def _named(cells: Cells, layer: int, heads: Sequence[int]) -> list[str]:
