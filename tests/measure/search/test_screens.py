@@ -39,8 +39,6 @@ NEAR: list[tuple[str, str, dict[str, Any], str]] = [
     ("attn", ONE_ENTRY, {}, "loss"),
     ("standard", ONE_ENTRY, MASKS, "loss"),
     ("attn", ONE_ENTRY, {"parts": ["k", "v"], **MASKS}, "logit_diff"),
-    ("attn3", ENTRIES, {}, "loss"),
-    ("attn3", ENTRIES, MASKS, "loss"),
     ("attn3", "a2.ind/{q,k}/** -> y\n**/a1.ind/** -> y", {}, "loss"),
     ("attn4", ENTRIES, {}, "loss"),
     ("attn4", ENTRIES, MASKS, "loss"),
@@ -68,7 +66,7 @@ def test_near_x_a_score_is_what_changes(kind: str, baseline: str, cells: dict[st
     every = fold.cells.every
     for size in (0, len(every) // 2):
         kept = some(fold.cells, size)
-        of = every if len(every) < 30 else [*some(fold.cells, 20, seed=size)]
+        of = some(fold.cells, 8, seed=size + 1)
         plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in of)])
         expected = (1 if metric == "logit_diff" else -1) * (np.stack(changed) - plain)
         assert np.abs(expected).max() > 0.01 * BY
@@ -226,7 +224,7 @@ def test_what_is_linear_is_exact() -> None:
     model = model_of("arena")
     fold = fold_of(WHOLE, model, prompts(model), "logit_diff", cells={"depth": 1})
     every = fold.cells.every
-    assert len(every) == 13
+    assert len(every) == 9
     kept = some(fold.cells, 4)
     plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in every)])
     for how in ({}, {"recomputed": False}, {"fractions": (0.1, 0.9)}):
@@ -247,7 +245,7 @@ def test_an_encoder_of_classes_is_scored_but_for_its_masks() -> None:
     fold = fold_of(WHOLE, model, replace(examples, other=other), cells={"depth": 2})
     assert not any("mask" in str(cell) for cell in fold.cells.every)
     for size in (0, 30):
-        kept, of = some(fold.cells, size), [*some(fold.cells, 40, seed=1)]
+        kept, of = some(fold.cells, size), [*some(fold.cells, 12, seed=1)]
         plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in of)])
         scored = screen_of(fold, opened=999)(kept)
         found = np.stack([scored.gains[scored.cells.index(cell)] for cell in of])
