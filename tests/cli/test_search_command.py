@@ -59,7 +59,7 @@ def numbers(of: dict[str, Any]) -> tuple[float, ...]:
 @pytest.mark.parametrize(
     "how",
     [
-        "--size 2 --seed 5 --draws 2 --no-stop --model standard --positions all --parts q,k,v --check 1",
+        "--size 2 --seed 5 --draws 2 --no-stop --model standard --positions all --parts k,q --check 1",
         "--size 2 --candidates masks --parts v,k --metric kl --no-stop --check 1",
         "--size 4 --start model --parts v",
     ],
@@ -99,7 +99,7 @@ def test_the_module_is_a_hypothesis_like_any_other(scrub: Scrub, tmp_path: Path)
     assert max(map(len, text.splitlines())) <= 120
     for what in ("which the search hasn't seen", "Chance: 20 lists of 2 cells", "further gain", "Beside it"):
         assert what in text
-    for command in ("check", "show", "run", "compare induction/naive"):
+    for command in ("check", "show", "compare induction/naive"):
         results = ["--results", tmp_path / "kept", "--workers 1"] if "compare" in command else []
         on = [] if command == "show" else ["--sequences 9"]
         done = scrub(command, out, *on, "--parts all", *results)
@@ -153,7 +153,7 @@ def test_a_study_in_memory_is_named_nowhere(tmp_path: Path) -> None:
 
 def test_an_interrupted_search_goes_on(scrub: Scrub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It measures what it hasn't yet, and gives what it would have given; what was kept goes when all is written."""
-    out, how = tmp_path / "mine.py", f"search induction/naive --size 3 --no-stop {ON}"
+    out, how = tmp_path / "mine.py", f"search induction/naive --size 2 --no-stop {ON}"
     whole = scrub(how, "--out", tmp_path / "whole.py", "--json", tmp_path / "whole.json")
     assert whole.status == 0, whole.err
     assert "mine.search.jsonl" not in {each.name for each in tmp_path.iterdir()}
@@ -163,7 +163,7 @@ def test_an_interrupted_search_goes_on(scrub: Scrub, tmp_path: Path, monkeypatch
         before = self.count
         found = plain(self, lists)
         counts.append(self.count - before)
-        if stop and sum(counts) > 6:
+        if stop and sum(counts) > 3:
             raise KeyboardInterrupt
         return found
 
@@ -184,7 +184,7 @@ def test_an_interrupted_search_goes_on(scrub: Scrub, tmp_path: Path, monkeypatch
     wanted, found = content(tmp_path / "whole.json"), content(tmp_path / "o.json")
     assert sum(counts) > 0
     assert found.pop("notes") == [*wanted.pop("notes"), f"{first} lists were measured before, and weren't again"]
-    assert first + found.pop("exact") > wanted.pop("exact") > 7
+    assert first + found.pop("exact") > wanted.pop("exact") > 4
     for each in (wanted, found):
         del each["command"], each["screens"]
     assert found == wanted
@@ -207,11 +207,10 @@ def test_a_record_of_something_else(scrub: Scrub, tmp_path: Path) -> None:
     assert f"note: {record} was of another search, and is of this one now\n" in said.err
     assert not record.exists()
     out.unlink()
-    for precious in ("precious\n", '{"format": 1}\n', "[]"):
-        record.write_text(precious)
-        said = scrub(how, "--out", out)
-        assert (said.status, record.read_text()) == (2, precious)
-        assert said.err == f"scrub: {record} is there, and no search wrote it: give another path for the record\n"
+    record.write_text("precious\n")
+    said = scrub(how, "--out", out)
+    assert (said.status, record.read_text()) == (2, "precious\n")
+    assert said.err == f"scrub: {record} is there, and no search wrote it: give another path for the record\n"
 
 
 MISTAKES = {

@@ -279,15 +279,14 @@ def test_shipped_hypotheses_keep_the_cells_at_their_positions() -> None:
     """Movers read values at IO, suppressors at S2, and the query of a mover at the end: on a random model as deep."""
     study, modules = load_study("ioi_smollm2")
     (roles,) = study.roles.values()
-    plain = small_decoder("llama", n_layers=24, n_heads=9)
+    plain = small_decoder("llama", n_layers=24, n_heads=8, n_kv_heads=2)
     model = make_model("twin", plain.config.model_copy(update={"roles": roles}), plain.params)
     cells = Cells.made(study, model, ["heads", "mlps", "positions"], names=["IO", "S1", "S2", "end"])
-    found = {each.name: {str(cell).removeprefix("out/a23.") for cell in cells.kept_by(each)} for each in modules[:5]}
+    found = {each.name: {str(cell).removeprefix("out/a23.") for cell in cells.kept_by(each)} for each in modules[:5:4]}
     movers = [head for _, head in roles["mover"]]
     names = {f"{head}/v/m{at}[IO]/**" for head in movers for at in range(23)}
     suppressed = {f"3/v/m{at}[S2]/**" for at in range(23)}
     assert found["naive"] == {f"{head}/v/emb[IO]" for head in movers}
-    assert found["refined_1"] == {f"{head}/v/m0[IO]/**" for head in movers}
     assert found["refined_4"] == names | suppressed | {f"{head}/q/a20.0[end]/**" for head in movers}
 
 
@@ -375,9 +374,9 @@ def test_a_search_by_positions_finds_cells_at_positions(monkeypatch: pytest.Monk
         hypotheses=(Hypothesis("v a1.ind/v/** -> y", name="v"),),
     )
     how: dict[str, Any] = {"candidates": ["heads", "positions"], "stop": False, "resamples": 0, "rival": False}
-    found = search(study, 3, model, examples, HERE, **how)
+    found = search(study, 2, model, examples, HERE, **how)
     (last,) = found.points[-1:]
-    assert len(last.cells) == 3
+    assert len(last.cells) == 2
     assert {cell.by for cell in last.cells} == {BY_POSITIONS}
     for row, wrong in ((7, NOWHERE), (11, model.n_ctx - 1)):
         at = {**examples.positions, "S2": np.where(np.arange(24) == row, wrong, examples.positions["S2"])}

@@ -50,7 +50,7 @@ NEAR: list[tuple[str, str, dict[str, Any], str]] = [
     ("gpt2", "**/a1.*/v/** -> y", {"depth": 2}, "loss"),
     ("gemma2", WHOLE, {}, "logit_diff"),
     ("gemma3", WHOLE, {"depth": 1}, "loss"),
-    ("olmo2", WHOLE, {"depth": 3}, "loss"),
+    ("olmo2", WHOLE, {"kinds": ["mlps"], "depth": 3}, "loss"),
     ("gptj", WHOLE, {"kinds": ["mlps"], "depth": 1}, "loss"),
     ("arena", WHOLE, {}, "loss"),
 ]  # fmt: skip
@@ -280,7 +280,7 @@ def test_of_many_cells_those_below_the_best_are_scored(opened: int, monkeypatch:
         np.testing.assert_allclose(gains, (every if cell in anew else rough)[cell], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "cells"), [("gemma2", {"depth": 2}), ("attn", MASKS)])
+@pytest.mark.parametrize(("kind", "cells"), [("gemma2", {"kinds": ["mlps"], "depth": 2}), ("attn", MASKS)])
 def test_any_number_at_once_gives_the_same(kind: str, cells: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of examples, of cells, and whether what is written stays in memory."""
     model = model_of(kind)
