@@ -51,8 +51,9 @@ def test_every_rule_says_something_and_hardly_any_path_is_kept(twin: LlamaForCau
     assert frame.scrubs.min() > 99
 
 
-def test_what_is_passed_on_is_a_hypothesis_of_that_study(twin: LlamaForCausalLM, pairs: scrub.Examples) -> None:
-    (module,) = load_study("ioi_smollm2/passed_on")[1]
+@pytest.mark.parametrize("name", ["passed_on", "six_paths"])
+def test_what_was_searched_for_says_something(twin: LlamaForCausalLM, pairs: scrub.Examples, name: str) -> None:
+    (module,) = load_study(f"ioi_smollm2/{name}")[1]
     study = replace(_as_said("twin"), hypotheses=(module,))
     found = scrub.run(study, scrub.load_model(twin, name="twin"), pairs, DOUBLE)
     assert found.gates.warnings == ()

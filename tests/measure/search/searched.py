@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from small import ROLES, Small, small, small_decoder, small_gpt2
+from small import DECODERS, ROLES, Small, small, small_decoder, small_gpt2
 
 from scrub.data.examples import PROMPTS, Examples
 from scrub.measure.search.cells import Cell, Cells
@@ -39,7 +39,9 @@ def model_of(kind: str, vocabulary: int = VOCAB, **fields: Any) -> Model:
     elif kind == "gpt2":
         made = small_gpt2(n_heads=3, vocab_size=vocabulary, **fields)
     else:
-        return small_decoder(kind, vocab_size=vocabulary, **fields)
+        own = "n_kv_heads" in DECODERS.get(kind, {}) or kind in {"arena", "encoder"}
+        heads = {"n_heads": 4, "n_kv_heads": 4 if own else 2}
+        return small_decoder(kind, vocab_size=vocabulary, **heads | fields)
     return make_model(kind, made.config, made.params)
 
 

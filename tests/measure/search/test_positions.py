@@ -26,19 +26,21 @@ from searched import (
     screen_of,
     some,
 )  # fmt: skip
+from small import small_decoder
 
 from scrub.data.examples import Examples
 from scrub.data.repeated import NOWHERE
+from scrub.measure.search import beside
 from scrub.measure.search.cells import Cell, Cells
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, Parts, Told, names_of
 from scrub.measure.search.search import search
 from scrub.measure.search.written import hypothesis_of
-from scrub.models.model import Model
+from scrub.models.model import Model, make_model
 from scrub.study.hypothesis import Hypothesis
 from scrub.study.metric import ROLES as MEASURED
 from scrub.study.run import prepare_study
-from scrub.study.study import Study
+from scrub.study.study import Study, load_study
 from scrub.text.errors import ScrubError
 
 NAMES = ["IO", "S2", "end"]
@@ -140,7 +142,7 @@ def test_all_parts_of_a_component_are_the_component(kind: str, baseline: str, ho
 
 NEAR: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("attn", ONE_ENTRY, {}, NAMES),
-    ("attn", WHOLE, {}, ["IO"]),
+    ("attn", WHOLE, {"depth": 1}, ["IO"]),
     ("gpt2", WHOLE, {}, NAMES),
     ("gpt2", "**/a1.*/v/** -> y", {"depth": 1}, ["S2", "end"]),
     ("gemma2", WHOLE, {"depth": 1}, NAMES),
@@ -160,7 +162,7 @@ def test_near_x_a_score_is_what_changes(kind: str, baseline: str, how: dict[str,
     every = fold.cells.every
     for size in (0, len(every) // 2):
         kept = some(fold.cells, size)
-        tried = [*some(fold.cells, 16, seed=size)]
+        tried = [*some(fold.cells, 8, seed=size + 1)]
         plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in tried)])
         expected = np.stack(changed) - plain
         assert np.abs(expected).max() > 0.01 * BY
@@ -273,6 +275,21 @@ def test_a_hypothesis_keeps_the_cells_at_its_positions(splits: str, rules: str, 
     assert {str(cell).removeprefix("out/").replace("/**", "") for cell in kept} == expected
 
 
+def test_shipped_hypotheses_keep_the_cells_at_their_positions() -> None:
+    """Movers read values at IO, suppressors at S2, and the query of a mover at the end: on a random model as deep."""
+    study, modules = load_study("ioi_smollm2")
+    (roles,) = study.roles.values()
+    plain = small_decoder("llama", n_layers=24, n_heads=8, n_kv_heads=2)
+    model = make_model("twin", plain.config.model_copy(update={"roles": roles}), plain.params)
+    cells = Cells.made(study, model, ["heads", "mlps", "positions"], names=["IO", "S1", "S2", "end"])
+    found = {each.name: {str(cell).removeprefix("out/a23.") for cell in cells.kept_by(each)} for each in modules[:5:4]}
+    movers = [head for _, head in roles["mover"]]
+    names = {f"{head}/v/m{at}[IO]/**" for head in movers for at in range(23)}
+    suppressed = {f"3/v/m{at}[S2]/**" for at in range(23)}
+    assert found["naive"] == {f"{head}/v/emb[IO]" for head in movers}
+    assert found["refined_4"] == names | suppressed | {f"{head}/q/a20.0[end]/**" for head in movers}
+
+
 @pytest.mark.parametrize("kept", [of for size in range(1, 5) for of in combinations(PARTS, size)])
 def test_parts_are_told_by_one_split(kept: tuple[str, ...]) -> None:
     """It names the parts that are kept, or those that aren't where the rest is."""
@@ -343,8 +360,10 @@ def test_data_without_names_are_one_line() -> None:
         assert "\n" not in str(raised.value)
 
 
-def test_a_search_by_positions_finds_what_its_hypothesis_gives() -> None:
+def test_a_search_by_positions_finds_cells_at_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over data some rows of which have no such position, or the same one twice, it is one line."""
+    monkeypatch.setattr(beside, "RANDOM", 1)
+    monkeypatch.setattr(beside, "RANDOM_ELSEWHERE", 1)
     model = model_of("attn")
     examples = named(model, 24)
     study = Study(
@@ -355,9 +374,9 @@ def test_a_search_by_positions_finds_what_its_hypothesis_gives() -> None:
         hypotheses=(Hypothesis("v a1.ind/v/** -> y", name="v"),),
     )
     how: dict[str, Any] = {"candidates": ["heads", "positions"], "stop": False, "resamples": 0, "rival": False}
-    found = search(study, 3, model, examples, HERE, **how)
+    found = search(study, 2, model, examples, HERE, **how)
     (last,) = found.points[-1:]
-    assert len(last.cells) == 3
+    assert len(last.cells) == 2
     assert {cell.by for cell in last.cells} == {BY_POSITIONS}
     for row, wrong in ((7, NOWHERE), (11, model.n_ctx - 1)):
         at = {**examples.positions, "S2": np.where(np.arange(24) == row, wrong, examples.positions["S2"])}

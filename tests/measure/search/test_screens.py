@@ -39,7 +39,6 @@ NEAR: list[tuple[str, str, dict[str, Any], str]] = [
     ("attn", ONE_ENTRY, {}, "loss"),
     ("standard", ONE_ENTRY, MASKS, "loss"),
     ("attn", ONE_ENTRY, {"parts": ["k", "v"], **MASKS}, "logit_diff"),
-    ("attn3", ENTRIES, {}, "loss"),
     ("attn3", "a2.ind/{q,k}/** -> y\n**/a1.ind/** -> y", {}, "loss"),
     ("attn4", ENTRIES, {}, "loss"),
     ("attn4", ENTRIES, MASKS, "loss"),
@@ -50,7 +49,8 @@ NEAR: list[tuple[str, str, dict[str, Any], str]] = [
     ("gpt2", WHOLE, {}, "logit_diff"),
     ("gpt2", "**/a1.*/v/** -> y", {"depth": 2}, "loss"),
     ("gemma2", WHOLE, {}, "logit_diff"),
-    ("olmo2", WHOLE, {}, "loss"),
+    ("gemma3", WHOLE, {"depth": 1}, "loss"),
+    ("olmo2", WHOLE, {"kinds": ["mlps"], "depth": 3}, "loss"),
     ("gptj", WHOLE, {"kinds": ["mlps"], "depth": 1}, "loss"),
     ("arena", WHOLE, {}, "loss"),
 ]  # fmt: skip
@@ -66,7 +66,7 @@ def test_near_x_a_score_is_what_changes(kind: str, baseline: str, cells: dict[st
     every = fold.cells.every
     for size in (0, len(every) // 2):
         kept = some(fold.cells, size)
-        of = every if len(every) < 30 else [*some(fold.cells, 12, seed=size)]
+        of = some(fold.cells, 8, seed=size + 1)
         plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in of)])
         expected = (1 if metric == "logit_diff" else -1) * (np.stack(changed) - plain)
         assert np.abs(expected).max() > 0.01 * BY
@@ -224,7 +224,7 @@ def test_what_is_linear_is_exact() -> None:
     model = model_of("arena")
     fold = fold_of(WHOLE, model, prompts(model), "logit_diff", cells={"depth": 1})
     every = fold.cells.every
-    assert len(every) == 13
+    assert len(every) == 9
     kept = some(fold.cells, 4)
     plain, *changed = exactly(fold, [kept, *(kept ^ {cell} for cell in every)])
     for how in ({}, {"recomputed": False}, {"fractions": (0.1, 0.9)}):
@@ -280,7 +280,7 @@ def test_of_many_cells_those_below_the_best_are_scored(opened: int, monkeypatch:
         np.testing.assert_allclose(gains, (every if cell in anew else rough)[cell], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "cells"), [("gemma2", {"depth": 1}), ("attn", MASKS)])
+@pytest.mark.parametrize(("kind", "cells"), [("gemma2", {"kinds": ["mlps"], "depth": 2}), ("attn", MASKS)])
 def test_any_number_at_once_gives_the_same(kind: str, cells: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of examples, of cells, and whether what is written stays in memory."""
     model = model_of(kind)

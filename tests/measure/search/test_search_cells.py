@@ -45,8 +45,8 @@ ALL: list[tuple[str, str, dict[str, Any], int]] = [  # and how many cells there 
     ("gpt2", WHOLE, {}, 1 + 3 * 3 + 4 + 9 * (1 + 4) + 8),
     ("gpt2", WHOLE, {"kinds": ["heads"], "depth": 1}, 1 + 6),
     ("gpt2", "**/m1/** -> y", {}, 1 + 3 + 1 + 3),
-    ("gptj", WHOLE, {"depth": 1}, 1 + 12 + 2),
-    ("encoder", WHOLE, {"depth": 1}, 1 + 12 + 2),
+    ("gptj", WHOLE, {"depth": 1}, 1 + 8 + 2),
+    ("encoder", WHOLE, {"depth": 1}, 1 + 8 + 2),
     ("gpt2", "a1/k/** -> y\n**/m1/** -> y", {}, 5 + 6),
 ]
 
@@ -117,7 +117,7 @@ def test_numbers_of_lists_are_the_oracles(kind: str, baseline: str, how: dict[st
     model = model_of(kind)
     examples = prompts(model, 1)
     fold = fold_of(baseline, model, examples, "logit_diff", cells=how)
-    heads = {"attn": ["01234", ["ind"]], "attn3": ["012", ["0", "1", "ind"], ["ind", "2"]]}.get(kind, ["012345"] * 2)
+    heads = {"attn": ["01234", ["ind"]], "attn3": ["012", ["0", "1", "ind"], ["ind", "2"]]}.get(kind, ["0123"] * 2)
     splits: list[tuple[str, str, list[str]]] = [(f"**/a{at}", "heads", [*names]) for at, names in enumerate(heads)]
     if how == MASKS:
         splits.append(("a1.ind/{q,k,v}/a0.*", "mask", ["current", "previous", "lag 2"]))

@@ -62,7 +62,7 @@ def lists(draw: st.DrawFn) -> tuple[Cells, frozenset[Any]]:
     return cells, frozenset(kept)
 
 
-@settings(max_examples=12, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])
 @given(lists())
 def test_any_list_is_written_in_few_lines(of: tuple[Cells, frozenset[Any]]) -> None:
     cells, kept = of
