@@ -275,6 +275,16 @@ def test_a_hypothesis_keeps_the_cells_at_its_positions(splits: str, rules: str, 
     assert {str(cell).removeprefix("out/").replace("/**", "") for cell in kept} == expected
 
 
+@pytest.mark.parametrize(("slot", "parts"), [("q", ["IO"]), ("k", PARTS), ("v", PARTS)])
+def test_deeper_cells_may_be_at_other_positions_where_heads_look(slot: str, parts: Sequence[str]) -> None:
+    cells = cells_of("attn", WHOLE, 3)
+    of = f"out/a1.2/v/a0.1/{slot}/emb"
+    written = Hypothesis(
+        f"splits out/a1.2/v by positions IO\npart ** -> y\n {of.replace('/v/a0', '/v[IO]/a0')} -> x", name="written"
+    )
+    assert {str(cell) for cell in cells.kept_by(written)} == {f"{of}[{part}]" for part in parts}
+
+
 def test_shipped_hypotheses_keep_the_cells_at_their_positions() -> None:
     """Movers read values at IO, suppressors at S2, and the query of a mover at the end: on a random model as deep."""
     study, modules = load_study("ioi_smollm2")
