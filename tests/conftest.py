@@ -37,6 +37,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 LONGEST = (
     *("test_ray", "test_readme", "test_families", "test_golden", "test_failures", "test_killed", "test_identity"),
     *("test_benchmarks", "test_sweep", "test_commands", "test_gpt2_induction", "test_heads_command", "test_notebook"),
+    *("test_search_command", "test_screens", "test_search_cells", "test_steps", "test_positions", "test_random_trees"),
     *("test_report", "test_intervention_commands", "test_sharing", "test_workers", "test_null", "test_against_oracle"),
     *("test_compare", "test_charts", "test_folder", "test_boundaries", "test_packaging", "test_evaluate", "test_runs"),
 )

@@ -1,10 +1,10 @@
-"""Three roles are nearly all: keys read the previous-token head, queries and values the current-token heads, and values
-head 0.4 too, whole; no embedding, and none of the other heads.
+"""Three roles are nearly all: keys read the previous-token head, queries and values the current-token heads, and
+values head 0.4 too, whole; no embedding, and none of the other heads.
 
 It was searched for (`scrub search induction --size 8`): eight of the 27 things that the queries, keys and values of
 the induction heads read of single components. Unasked, it names the heads whose roles had been measured by their
-attention. It recovers more than refined 1 and refined 2, and resamples more than they do: these keep something of every
-head, this one all of a few.
+attention. It recovers more than refined 1 and refined 2, and resamples more than they do: these keep something of
+every head, this one all of a few.
 """
 
 from scrub import Hypothesis

@@ -1,10 +1,11 @@
-"""Six paths tell most of the story: the movers' values read MLP 0 at IO, the suppressor's at S2, head 20.0 tells a mover's
-queries at the end where not to look, and head 29.1 passes on there what the suppressor wrote.
+"""Six paths tell most of the story: the movers' values read MLP 0 at IO, the suppressor's at S2, head 20.0 tells a
+mover's queries at the end where not to look, and head 29.1 passes on there what the suppressor wrote.
 
-It was searched for (`scrub search ioi_smollm2 --size 6 --candidates heads,mlps,positions`), among the 860,377 things that
-components read of one another at one position, with no hypothesis to begin with: it is the circuit that refined 1 to 4
-had been put together to by patching, and with head 29.1 what these don't have. On 100 prompts that nobody chose by
-(`--data ioi:names,seed=1`) it recovers 68 % [62, 76], refined 3 with parts of 115 such things 61 [55, 68].
+It was searched for (`scrub search ioi_smollm2 --size 6 --candidates heads,mlps,positions`), among the 860,377
+things that components read of one another at one position, with no hypothesis to begin with: it is the circuit that
+refined 1 to 4 had been put together to by patching, and with head 29.1 what these don't have. On 100 prompts that
+nobody chose by (`--data ioi:names,seed=1`) it recovers 68 % [62, 76], refined 3 with parts of 115 such things 61
+[55, 68].
 """
 
 from scrub import Hypothesis

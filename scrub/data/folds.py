@@ -32,7 +32,7 @@ def members(examples: Examples, fold: str) -> Int[np.ndarray, " member"]:
     if len(sizes) < len(FOLDS):
         raise ScrubError(
             f"{counted(len(sizes), what)} of {short(examples.name)} can't be divided into {len(FOLDS)} folds: give "
-            f"data of more {what}s, or take all of them, without a fold"
+            f"data of more {what}s (a run without a fold takes all of them)"
         )
     shuffled = np.random.default_rng(SHUFFLE).permutation(len(sizes))
     holds, of_group = [0] * len(FOLDS), np.zeros(len(sizes), dtype=np.int64)
@@ -43,7 +43,7 @@ def members(examples: Examples, fold: str) -> Int[np.ndarray, " member"]:
     if len(kept) < 2:
         raise ScrubError(
             f"the fold {fold} of {short(examples.name)} has {counted(len(kept), _called(examples))}, and no other to "
-            "resample from: give more data, or take all of them, without a fold"
+            "resample from: give more data (a run without a fold takes all of them)"
         )
     return kept
 
@@ -58,7 +58,7 @@ def in_fold(examples: Examples, fold: str | None) -> Examples:
         return examples
     kept = members(examples, fold)
     columns = {name: values[kept] for name, values in examples.columns.items()}
-    said = f"fold {fold}: {_said(examples, kept)}"
+    said = f"fold {fold}: {_said(examples, kept)}{_shared(examples, kept)}"
     return replace(examples.some(kept), rest=None, columns=columns, notes=(*examples.notes, said))
 
 
@@ -72,6 +72,15 @@ def _said(examples: Examples, kept: Int[np.ndarray, " member"]) -> str:
     templates = len(np.unique(examples.templates)) if each == "prompt" else len(FOLDS)
     few = f"; {counted(templates, 'template')} can't be kept apart in {len(FOLDS)} folds, so each has prompts of any"
     return said + few * (templates < len(FOLDS))
+
+
+def _shared(examples: Examples, kept: Int[np.ndarray, " member"]) -> str:
+    """Say how many of a fold come with another that is an example of another fold."""
+    if examples.other is None:
+        return ""
+    elsewhere = {row.tobytes() for row in np.delete(examples.tokens, kept, axis=0)}
+    count = sum(row.tobytes() in elsewhere for row in examples.other[kept])
+    return f"; {count:,} of them come with another that is an example of another fold" if count else ""
 
 
 def _called(examples: Examples) -> str:

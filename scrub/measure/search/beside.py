@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from scrub.measure.search.cells import Cell, Cells
+from scrub.measure.search.cells import Cells
 from scrub.measure.search.exact import Kept
 from scrub.measure.search.fold import WHOLE, Fold, Measured, Sums
-from scrub.measure.search.found import REPORT, SEARCH, Beside, Point
+from scrub.measure.search.found import REPORT, SEARCH, STOP, Beside, Point
 from scrub.measure.search.steps import Step
 from scrub.study.draws import generator
 from scrub.study.experiments import Experiment
@@ -21,8 +21,8 @@ from scrub.text.numbers import Interval
 
 RANDOM = 20  # lists of as many cells as were found
 RANDOM_ELSEWHERE, SIZES = 8, 4  # and of so many other sizes
-NO_INTERVAL = Interval(float("nan"), float("nan"), float("nan"))
 RIVAL = "rival"
+START = "start"  # the list that a search began with
 
 
 @dataclass(frozen=True)
@@ -114,32 +114,37 @@ def points_of(
     report: Report,
     folds: Mapping[str, Fold],
     steps: Mapping[int, Step],
-    further: Mapping[int, Interval],
+    start: Kept,
 ) -> list[Point]:
-    """Make the points of the lists by size: what each recovers on every fold, and what changed from the one before."""
+    """Make the points of the lists by size: what each recovers on every fold, and what changed from the one before.
+
+    The first is held against the list that the search began with.
+    """
     cells = report.fold.cells
     in_percent, key = 100 / folds[SEARCH].whole_of(folds[SEARCH].anchors), cells.key
-    made = [cells.experiment(kept, f"{size} cells") for size, kept in report.lists.items()]
+    lists = {f"{size} cells": kept for size, kept in report.lists.items()} | {START: start}
+    made = [cells.experiment(kept, name) for name, kept in lists.items()]
     others = {name: of.measure(made, report.measured.gates).sums for name, of in folds.items() if of is not report.fold}
     found: list[Point] = []
-    before, value = frozenset[Cell](), 0.0
+    before, last = start, START
     for size, kept in report.lists.items():
         name, step = f"{size} cells", steps.get(size)
         on = {fold: folds[fold].interval(sums[ROLES[0], name]) for fold, sums in others.items()}
-        one = step is not None and len(kept ^ before) == 1
+        told = step is not None and step.added == (before < kept) and kept ^ before == {step.cell}
+        stop = folds[STOP]
         found.append(
             Point(
                 cells=tuple(sorted(kept, key=key)),
-                added=tuple(sorted(kept - before, key=key)),
+                added=tuple(sorted(kept if kept == start else kept - before, key=key)),
                 dropped=tuple(sorted(before - kept, key=key)),
-                expected=in_percent * step.expected if step is not None and one else float("nan"),
-                gain=float("nan") if step is None else on[SEARCH].estimate - value,
-                further=further.get(size, NO_INTERVAL),
+                expected=in_percent * step.expected if step is not None and told else float("nan"),
+                gain=folds[SEARCH].interval(*(others[SEARCH][ROLES[0], each] for each in (name, last))).estimate,
+                further=stop.interval(*(others[STOP][ROLES[0], each] for each in (name, last))),
                 recovered={**on, REPORT: report.fold.interval(report.sums(name))},
                 scrubs=report.fold.cells.experiment(kept, name).claim.scrubs,
                 change=report.mean(name, ROLES[1]),
                 kl=report.mean(name, ROLES[2]),
             )
         )
-        before, value = kept, on[SEARCH].estimate
+        before, last = kept, name
     return found

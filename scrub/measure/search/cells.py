@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
 
 from scrub.graph.heads import head_indices
 from scrub.graph.node import Node, walk
 from scrub.measure.search.asked import HEADS, MASKED, MLPS, OUTPUT, POSITIONS, check_baseline, check_candidates
-from scrub.measure.search.parts import BY_MASK, BY_POSITIONS, LAYER, Parts, Told
-from scrub.measure.search.places import Places
+from scrub.measure.search.kept import KeptCells
+from scrub.measure.search.parts import BY_MASK, LAYER, Parts, Told
+from scrub.measure.search.places import Places, slot_of
 from scrub.models.model import Model
 from scrub.paths.cut import Cut, cut
 from scrub.paths.edges import EMB
@@ -28,14 +28,12 @@ from scrub.paths.gathered import fed_by
 from scrub.paths.locate import below
 from scrub.paths.pattern import INPUTS, MASK, Pattern
 from scrub.paths.rules import Rule
-from scrub.paths.sources import Source, X, Y
+from scrub.paths.sources import X, Y
 from scrub.paths.splits import Split, attention_heads
 from scrub.study.experiments import Experiment, Name, build
 from scrub.study.hypothesis import ALL, Hypothesis
 from scrub.study.study import Study
 from scrub.text.errors import ScrubError
-
-Owners: TypeAlias = Mapping[tuple[int, int], str]  # the label of what each head, by layer and number, belongs to
 
 
 @dataclass(frozen=True, order=True)
@@ -101,13 +99,13 @@ class Cells:
         Raises ScrubError for what isn't there, and where there are fewer than two.
         """
         chosen = tuple(kinds) if kinds is not None else (HEADS, MLPS)
+        chosen = (HEADS, MLPS, *chosen) if set(chosen) == {POSITIONS} else chosen
         check_candidates(chosen, depth)
         check_baseline(study)
         rules = study.baseline_rules
         whole = cut(model.graph, model.roles, rules)
         labels = entry_labels(whole, Places.of(whole, rules))
-        apart = single_heads(model, whole, labels) if {HEADS, MASKED} & set(chosen) else []
-        found = cut(model.graph, model.roles, rules, also=apart)
+        found = cut(model.graph, model.roles, rules, also=single_heads(model, whole, labels))
         places = Places.of(found, rules, labels)
         depth = (2 if places.whole and MASKED not in chosen else 1) if depth is None else depth
         inputs = {place: each for place, each in places.inputs(found.graph).items() if slot_of(place) != MASK}
@@ -130,6 +128,11 @@ class Cells:
         if len(made) < 2:
             raise ScrubError(f"there is nothing to search among {', '.join(chosen)}: name more candidates")
         return made
+
+    @cached_property
+    def single_heads(self) -> list[Pattern]:
+        """Patterns that tell all heads apart, but for those of the baseline's entries."""
+        return single_heads(self.model, self.of, self.places.labels)
 
     def __len__(self) -> int:
         return sum(self.count(root) for root in self.roots)
@@ -276,8 +279,7 @@ class Cells:
         lines += [f"{pattern} -> {X}" for pattern in kept]
         found, baseline = self.of, self.study.baseline_rules
         if splits:
-            apart = single_heads(self.model, self.of, self.places.labels) if {HEADS, MASKED} & set(self.kinds) else []
-            found = cut(self.model.graph, self.model.roles, baseline, splits, also=apart)
+            found = cut(self.model.graph, self.model.roles, baseline, splits, also=self.single_heads)
         rules = [Rule.parse(line) for line in lines]
         return build(Name(name), found, rules, baseline=baseline, mean=self.study.mean)
 
@@ -287,72 +289,19 @@ class Cells:
         One that keeps a little of a cell counts for it as one that keeps all. Raises ScrubError as `scrub` does.
         """
         model, rules = self.model, self.study.baseline_rules
-        words = [*(rule.pattern for rule in rules), *single_heads(model, self.of, self.places.labels)]
+        words = [*(rule.pattern for rule in rules), *self.single_heads]
         found = hypothesis.cut(model.graph, model.roles, words)
         graph = hypothesis.scrub(model.graph, model.roles, part, words)
         places = Places.of(found, rules, self.places.labels)
         inputs = places.inputs(graph)
         owners = {(layer, head): label for label, layer, heads in head_groups(self.of.graph) for head in heads}
-        looking = _Kept(self, owners, fed_by(graph), places)
+        looking = KeptCells(self, owners, fed_by(graph), places)
         there = ((place, senders) for place, senders in inputs.items() if place in self.roots)
         return frozenset(cell for place, senders in there for cell in looking.of(place, senders))
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Which cells a graph keeps anything of, by what feeds each of its nodes."""
-
-    cells: Cells
-    owners: Owners
-    fed: Mapping[Node, Collection[Source]]
-    places: Places
-
-    def of(self, place: str, senders: Sequence[Node]) -> Iterator[Cell]:
-        """List the cells of a place, and below it, of which the pieces that are read there keep anything."""
-        cells, pieces = self.cells, dict[str, list[Node]]()
-        for each in senders:
-            pieces.setdefault(_component(each, self.owners), []).append(each)
-        for component, of in pieces.items():
-            kept = [each for each in of if set(self.places.draws(place, each, self.fed)) - {Y}]
-            if not kept or component not in cells.reads(place):
-                continue
-            if component in cells.openable(place):
-                for inner in cells.inner(place, component):
-                    yield from self._inside(inner, kept)
-                continue
-            meant = frozenset[str]().union(*(cells.apart.in_piece(component, each, of) for each in kept))
-            yield from (cell for cell in cells.of_component(place, component) if cell.part in meant)
-
-    def _inside(self, place: str, pieces: Sequence[Node]) -> Iterator[Cell]:
-        """List the cells of one input of a component of which its pieces keep anything: all, where all is kept."""
-        cells, slot = self.cells, slot_of(place)
-        for piece in pieces:
-            for reader in (readers := _readers(piece, slot)):
-                every = cells.under(place) if set(self.fed[reader]) == {X} else self.of(place, below(reader))
-                at = cells.apart.in_piece(EMB, reader, readers) if cells.apart.by == BY_POSITIONS else None
-                yield from (cell for cell in every if at is None or cell.part in at or _moved(cell.place[len(place) :]))
-
-
-def _moved(path: str) -> bool:
-    """Tell whether what is read along a path may come from other positions: keys and values do."""
-    return bool({"k", "v"} & {*path.split("/")})
-
-
-def _readers(piece: Node, slot: str) -> list[Node]:
-    """List what reads in one slot of a component, or itself."""
-    if not slot:
-        return [piece]
-    return [each for each in below(piece) if (each.label or "").partition("[")[0] == slot]
-
-
 def _is_input(label: str) -> bool:
     return label.partition("[")[0] in INPUTS
-
-
-def slot_of(place: str) -> str:
-    """Give the slot that a place is, if it is one: `k` of `a1.ind/k`."""
-    last = place.rpartition("/")[2]
-    return last if last in INPUTS else ""
 
 
 def entry_labels(whole: Cut, places: Places) -> tuple[str, ...]:
@@ -378,6 +327,9 @@ def single_heads(model: Model, of: Cut, entries: Collection[str]) -> list[Patter
 
 
 def _wanted(component: str, kinds: Collection[str]) -> bool:
+    """Tell whether a component is of the kinds that are searched; the embedding always is."""
+    if LAYER.match(component):
+        return HEADS in kinds or MASKED in kinds
     return MLPS in kinds or not component.startswith("m")
 
 
@@ -402,14 +354,3 @@ def _resampled(places: Places, roots: Iterable[str]) -> dict[str, tuple[str, ...
     for root in roots:
         found.setdefault(slot_of(root) or OUTPUT, {}).update(dict.fromkeys(places.patterns(root)))
     return {part: tuple(patterns) for part, patterns in found.items()}
-
-
-def _component(piece: Node, owners: Mapping[tuple[int, int], str]) -> str:
-    """Name the component, as the cells do, that a piece is of."""
-    label = (piece.label or piece.op).partition("[")[0]
-    layer = LAYER.match(label)
-    while piece.op in {"at_positions", "onto", "sub"}:
-        piece = piece.inputs[0]
-    if layer is None or piece.op != "output":
-        return label
-    return owners.get((int(layer[1]), head_indices(piece)[0]), label)

@@ -35,6 +35,7 @@ class Record:
     about: dict[str, Any]
     numbers: dict[str, list[list[float]]] = field(default_factory=dict)
     moves: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scored: set[str] = field(default_factory=set)
     found: int = 0  # of what was there
     replaced: bool = False  # whether another search was there
 
@@ -69,7 +70,9 @@ class Record:
         for line in whole[1:]:
             try:
                 each = json.loads(line)
-                if "sums" in each:
+                if "scored" in each:
+                    self.scored.add(each["scored"])
+                elif "sums" in each:
                     self.numbers[each["list"]] = each["sums"]
                 else:
                     self.moves[each["at"]] = each
@@ -88,6 +91,16 @@ class Record:
         """Keep the numbers of a list: the metric's sums, and those of its absolute change."""
         self.numbers[key] = [each.tolist() for each in sums]
         self._write({"list": key, "sums": self.numbers[key]})
+
+    def score(self, key: str) -> None:
+        """Keep of which list all cells in reach were scored."""
+        if key not in self.scored:
+            self.scored.add(key)
+            self._write({"scored": key})
+
+    def measured(self, fold: str) -> int:
+        """Count the lists that were measured on a fold, also before this was begun again."""
+        return sum(key.startswith(f"{fold}: ") for key in self.numbers)
 
     def move(self, at: str, to: dict[str, Any]) -> None:
         """Keep what came after a list."""

@@ -90,6 +90,7 @@ class Found(TabularResult):
     whole: Interval
     random: Sequence[Beside] = ()
     hypotheses: Sequence[Beside] = ()
+    partly: bool = False  # whether some of what the baseline resamples isn't searched, and is left to x
     overlaps: tuple[float, ...] = ()
     rival: Beside | None = None
     rival_cells: tuple[Cell, ...] = ()

@@ -101,7 +101,7 @@ class Parts:
         meant = self._meant(piece)
         if meant is None:
             others = (self._meant(each) or frozenset[str]() for each in beside)
-            return every - frozenset[str]().union(*others)
+            return every - (frozenset[str]().union(*others) - {REST})  # of which masks have a few lags at most
         return meant or every
 
     def _meant(self, piece: Node) -> frozenset[str] | None:
@@ -121,5 +121,5 @@ class Parts:
             mask = MASKS[name]
         except ScrubError:  # a part of another split
             return frozenset()
-        lags = dict(enumerate(IN_MASKS))
-        return frozenset(lags.get(lag, REST) for lag in mask.lags) | ({REST} if mask.places else set())
+        lags = dict(enumerate(IN_MASKS))  # a mask of places has keys at any lag
+        return frozenset() if mask.places else frozenset(lags.get(lag, REST) for lag in mask.lags)

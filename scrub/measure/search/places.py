@@ -196,3 +196,9 @@ def entry_of(pattern: Pattern) -> tuple[str, tuple[str, ...]]:
     component, slash, _ = text.rpartition("/")
     slots = Pattern(text).alternatives[-1]
     return (component, slots) if slash and set(slots) <= set(INPUTS) else (text, ())
+
+
+def slot_of(place: str) -> str:
+    """Give the slot that a place is, if it is one: `k` of `a1.ind/k`."""
+    last = place.rpartition("/")[2]
+    return last if last in INPUTS else ""

@@ -79,7 +79,8 @@ def search(
     """Search for the hypothesis of a study that keeps so many cells and recovers most: `search("induction", 8)`.
 
     Cells are what the study's baseline resamples, one for each component that an input of its entries reads:
-    `candidates` are "heads", "mlps", and "masks", which takes heads' attention apart. `depth` 2 goes on to what those
+    `candidates` are "heads", "mlps", "masks", which takes heads' attention apart, and "positions", which takes what is
+    read apart by the positions that the data name. `depth` 2 goes on to what those
     components read. Each step scores all cells in reach to first order, measures the `check` best exactly (all of them,
     if that is None), and takes the best. It begins with no cell, or at `start`: a hypothesis of the study, or "model"
     for all cells, and goes forward or backward from there. Forward it ends before `size` where what a cell gains on the
@@ -219,7 +220,7 @@ class _Searching:
         report = Report(self.folds[REPORT], lists, best, other)
         trial, metric = self.folds[REPORT].trial, self.folds[REPORT].metric
         ran = _ran(trial, hypothesis)
-        *smaller, last = points_of(report, self.folds, way.by, ends.further)
+        *smaller, last = points_of(report, self.folds, way.by, self.start)
         last = replace(last, recovered={**last.recovered, REPORT: ran.recovered(f"{name}/{ALL}")})
         return Found(
             study=trial.study.plain_name,
@@ -230,6 +231,7 @@ class _Searching:
             kinds=self.cells.kinds,
             depth=self.cells.depth,
             count=len(self.cells),
+            partly=set(self.cells.parts) != set(self.cells.all_parts),
             points=[*smaller, last],
             hypothesis=hypothesis,
             whole=report.whole,
@@ -241,14 +243,14 @@ class _Searching:
             digest=trial.examples.digest,
             over=documents_called(trial.examples),
             sizes={fold: _size(of) for fold, of in self.folds.items()},
-            exact=exact[SEARCH].count,
-            screens=looking.screens,
+            exact=self.record.measured(SEARCH),
+            screens=len(self.record.scored),
             stopped=ends.why,
             seed=self.settings.seed,
             draws=self.settings.draws,
             gates=report.measured.gates,
             computed=report.measured.computed,
-            notes=(*self._notes(rival and not enough), *looking.notes),
+            notes=(*self._notes(report, rival and not enough), *looking.notes),
             warnings=tuple(ran.warnings),
         )
 
@@ -281,12 +283,16 @@ class _Searching:
         kept = way.list(len(best))
         return len(kept & best) / len(kept | best)
 
-    def _notes(self, no_rival: bool) -> list[str]:
+    def _notes(self, report: Report, no_rival: bool) -> list[str]:
         """Say what is left out, and what all of it is of."""
         trial = self.folds[REPORT].trial
         kept = [note for note in (*trial.examples.notes, *trial.notes) if not note.startswith("fold ")]
         if self.cells.left:
             kept.append(f"no candidates, so always resampled: {few(self.cells.left)}")
+        if report.part is None:
+            kept.append(
+                f"of the parts {', '.join(self.cells.parts)} together the study has no hypotheses, so none stand beside"
+            )
         if no_rival:
             kept.append("no rival: it would need as many other cells, and there are fewer")
         if self.record.replaced and self.path is not None:

@@ -106,14 +106,14 @@ class Search:
         """
         grows = size > len(start)
         beyond = BEYOND if grows and self.checked is not None else 0
-        last = min(size + beyond, len(self.cells) - len(without))
+        last = min(size + beyond, len(self.cells) - len(without)) if grows else size
         way = Way(grows, {len(start): (start, self._value(start, weights))})
         now = start
         while True:
-            at = _at(name, way, now, without)
+            at = _at(name, way, now, start, without)
             step = self._known(at, now) or self._float(now, way, weights)
-            if step is None and len(now) != last:
-                step = self._next(now, weights, without, grows)
+            if step is None or (step.added == grows and len(now) == last):  # it may be known from a longer search
+                step = None if len(now) == last else self._next(now, weights, without, grows)
             if step is None:
                 break
             self.record.move(at, self._said(step))
@@ -162,13 +162,17 @@ class Search:
                 ]
             try:
                 each = [screen(now) for screen in self._screens]
-            except NoGradientError:
+            except NoGradientError as error:
                 self._no_gradient = True
                 if self.cells.depth > 1 or len(self.cells) > CELLS_FROM_MODEL:
-                    raise
+                    raise ScrubError(
+                        f"{error}, and {len(self.cells):,} cells are too many to measure each in every step: search at "
+                        "--depth 1, or by a metric that has one"
+                    ) from error
                 self.notes[f"{self.exact.fold.metric.name} has no gradient: every candidate was measured"] = None
                 return None
             self.screens += 1
+            self.record.score(key_of(now))
             cells = list(dict.fromkeys(cell for scored in each for cell in scored.cells))
             at = [{cell: row for row, cell in enumerate(scored.cells)} for scored in each]
             gains = sum(
@@ -201,12 +205,12 @@ class Search:
         few = max(LEAST, -(-len(order) // FEWER))
         count = len(order) if self.checked is None or np.isnan(order[0][1]) else min(self.checked, few)
         found = self._measured(now, order[:count], weights, grows)
-        best = self._best(now, found, weights)
+        best = self._best(found, weights)
         if count < len(order) and self.checked is not None:  # one that wasn't measured is expected to be better
             more = [each for each in order[count : 2 * count] if each[1] > best.gain]
             if more:
                 found += self._measured(now, more, weights, grows)
-                best = self._best(now, found, weights)
+                best = self._best(found, weights)
         return Step(best.cell, grows, best.kept, best.expected, best.gain, len(found))
 
     def _float(self, now: Kept, way: Way, weights: Weights | None) -> Step | None:
@@ -247,18 +251,18 @@ class Search:
             for (cell, expected), kept, (own, _) in zip(order, lists, sums, strict=True)
         ]
 
-    def _best(self, now: Kept, found: Sequence[Step], weights: Weights | None) -> Step:
+    def _best(self, found: Sequence[Step], weights: Weights | None) -> Step:
         """Take the step of the largest gain; of those that are as good, that of the smallest absolute change."""
-        del now
         most = max(step.gain for step in found)
         alike = [step for step in found if step.gain >= most - self._tie]
         changes = [self._mean(self.exact([step.kept])[0][1], weights, sign=1) for step in alike]
         return alike[int(np.argmin(changes))]
 
 
-def _at(name: str, way: Way, now: Kept, without: Collection[Cell]) -> str:
+def _at(name: str, way: Way, now: Kept, start: Kept, without: Collection[Cell]) -> str:
     """Write where a search is, and after how many steps: from a list that it comes back to it may go on otherwise."""
     avoided = f" without {key_of(without)}" if without else ""
+    avoided += f" from {key_of(start)}" if start else ""
     return f"{name} {'+' if way.grows else '-'}{len(way.steps)} {key_of(now)}{avoided}"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from textwrap import fill, wrap
 
 from scrub.measure.search.asked import HEADS, MASKED
-from scrub.measure.search.cells import Cell, Cells, single_heads, slot_of
+from scrub.measure.search.cells import Cell, Cells
 from scrub.paths.alternatives import folded
 from scrub.paths.edges import either
 from scrub.paths.sources import X, Y
@@ -34,11 +34,10 @@ def hypothesis_of(
     both, and all are one part. Raises GateError unless it computes what the list of cells does.
     """
     model = cells.model
-    apart = single_heads(model, cells.of, cells.places.labels) if {HEADS, MASKED} & {*cells.kinds} else []
     listed = cells.experiment(kept, name).resampled
     for parts in (tuple((part,) for part in cells.parts), (tuple(cells.parts),)):
         found = Hypothesis("\n".join(_sections(cells, kept, parts)), claim=claim, name=name, study=study)
-        told = found.scrub(model.graph, model.roles, ALL, apart)
+        told = found.scrub(model.graph, model.roles, ALL, cells.single_heads)
         if len(set(canonical([listed, told]))) == 1:
             return found
     raise GateError(f"the rules of {name} don't say what its list of cells does: no number of this can be trusted")
@@ -136,11 +135,3 @@ def _named(cells: Cells, layer: int, heads: Sequence[int]) -> list[str]:
             names.append(role)
             left = [head for head in left if head not in there]
     return [*names, *map(str, left)]
-
-
-def said_cells(cells: Sequence[Cell]) -> Mapping[str, list[str]]:
-    """List cells by the slot that reads them, for prose."""
-    found: dict[str, list[str]] = {}
-    for cell in cells:
-        found.setdefault(slot_of(cell.place) or cell.place, []).append(cell.label)
-    return found

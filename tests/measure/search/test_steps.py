@@ -68,7 +68,8 @@ def test_lists_of_all_sizes_are_at_least_as_good_as_those_of_the_way(fold: Fold)
     assert search.exact.count <= 4 * 2 * len(way.steps) + 1 + len(way.steps)
 
 
-def test_weights_are_examples_that_come_again(fold: Fold) -> None:
+def test_weights_are_examples_that_come_again(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrub.measure.search.steps.SURE", 0.0)  # more examples are surer
     counts = np.array([2, 0, 1, 3, 1])
     examples = fold.trial.examples
     rows = np.repeat(np.arange(5), counts)
@@ -165,7 +166,7 @@ def test_of_what_is_as_good_that_which_changes_less_is_taken(fold: Fold) -> None
     exact = lambda lists: [(np.zeros(5), np.full(5, changes[kept])) for kept in lists]  # noqa: E731
     exact.fold = fold  # type: ignore[attr-defined]
     search.exact = exact  # type: ignore[assignment]
-    assert search._best(frozenset(), scaled, None).cell == steps[1].cell
+    assert search._best(scaled, None).cell == steps[1].cell
 
 
 def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> None:
@@ -199,6 +200,10 @@ def test_begun_again_nothing_is_measured_twice(fold: Fold, tmp_path: Path) -> No
     third = search_of(fold, path)
     assert third.grown("found", 5).lists == expected.lists
     assert (third.exact.count, third.screens) == (0, 1)  # to see that nothing of the last list may go
+    for size in (1, 2):  # and no further than a search that knew nothing
+        fewer, alone = search_of(fold, path).grown("found", size), search_of(fold).grown("found", size)
+        assert max(fewer.lists) <= max(alone.lists)
+        assert {at: fewer.lists[at] for at in range(size + 1)} == {at: alone.lists[at] for at in range(size + 1)}
     other = search_of(fold, path, about="another")
     assert (other.record.found, other.record.moves) == (0, {})
 
