@@ -3,8 +3,8 @@ values head 0.4 too, whole; no embedding, and none of the other heads.
 
 It was searched for (`scrub search induction --size 8`): eight of the 27 things that the queries, keys and values of
 the induction heads read of single components. Unasked, it names the heads whose roles had been measured by their
-attention. It recovers more than refined 1 and refined 2, and resamples more than they do: these keep something of
-every head, this one all of a few.
+attention. It recovers more than refined 1 and about what refined 2 does (192 sequences: 72.7 % [70.3, 75.1], 67.2 and
+71.5), and resamples more than both: these keep something of every head, this one all of a few.
 """
 
 from scrub import Hypothesis

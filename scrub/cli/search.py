@@ -70,7 +70,7 @@ def search(
     ] = None,
     metric: options.SearchedMetric = None,
     check: Annotated[
-        str, typer.Option("--check", metavar="N|all", help="How many of each step's best are measured exactly.")
+        str, typer.Option("--check", metavar="N|all", help="How many of a step's best are measured, of few fewer.")
     ] = str(CHECKED),
     stop: Annotated[
         bool,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +52,6 @@ from scrub.study.study import Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.files import shown
-from scrub.text.numbers import Interval
 from scrub.text.progress import bar_of
 from scrub.text.wording import few
 
@@ -80,13 +79,14 @@ def search(
 
     Cells are what the study's baseline resamples, one for each component that an input of its entries reads:
     `candidates` are "heads", "mlps", "masks", which takes heads' attention apart, and "positions", which takes what is
-    read apart by the positions that the data name. `depth` 2 goes on to what those
-    components read. Each step scores all cells in reach to first order, measures the `check` best exactly (all of them,
-    if that is None), and takes the best. It begins with no cell, or at `start`: a hypothesis of the study, or "model"
-    for all cells, and goes forward or backward from there. Forward it ends before `size` where what a cell gains on the
-    second fold isn't clearly above zero, unless `stop` is False. Then it is done again on so many bootstrap `resamples`
-    of the documents, and for a `rival` without the cells that were found. What is measured is kept in the file
-    `record`, if there is one, and not measured again. `settings.parts` are the slots that are searched.
+    read apart by the positions that the data name. `depth` 2 goes on to what those components read. Each step scores
+    all cells in reach to first order, measures the `check` best exactly (of few candidates a tenth, or two; all of
+    them, if that is None), and takes the best. It begins with no cell, or at `start`: a hypothesis of the study, or
+    "model" for all cells, and goes forward or backward from there. Forward it ends before `size` where what a cell
+    gains on the second fold isn't clearly above zero, unless `stop` is False. Then it is done again on so many
+    bootstrap `resamples` of the documents, and for a `rival` without the cells that were found. What is measured is
+    kept in the file `record`, if there is one, and not measured again. `settings.parts` are the slots that are
+    searched.
     Raises ScrubError for what doesn't fit, and GateError if a gate fails.
     """
     settings = settings or Settings()
@@ -144,29 +144,24 @@ def _start(start: str | Hypothesis | None, hypotheses: Sequence[Hypothesis], cel
 
 @dataclass
 class _Ends:
-    """Where a search forward ends, if it is to `stop`: what a cell gains on the stop fold isn't clearly above zero.
-
-    `further` has what each size gains there over the one before, in percent.
-    """
+    """Where a search forward ends, if it is to `stop`: what a cell gains on the stop fold isn't clearly above zero."""
 
     exact: Exact
     size: int
     stop: bool
-    further: dict[int, Interval] = field(default_factory=dict)
     why: str = ""
 
     def __call__(self, way: Way) -> bool:
         """Look at the last step."""
         size = len(way.steps[-1].kept)
-        before = size - 1 if way.grows else size + 1
-        new = size not in self.further
-        if way.by.get(size) is not way.steps[-1] or before not in way.lists or (way.grows and size > self.size):
+        new, before = [len(step.kept) for step in way.steps].count(size) == 1, way.lists.get(size - 1)
+        if not (self.stop and way.grows and new and 1 < size <= self.size) or before is None:
             return False
-        (now, _), (last, _) = self.exact([way.lists[size][0], way.lists[before][0]])
-        gain = self.further[size] = self.exact.fold.interval(now, last)
-        if not (new and way.grows and self.stop) or gain.low > 0 or size < 2:
+        (now, _), (last, _) = self.exact([way.lists[size][0], before[0]])
+        gain = self.exact.fold.interval(now, last)
+        if gain.low > 0:
             return False
-        self.size = before
+        self.size = size - 1
         self.why = f"cell {size} gains {gain} % on the fold {STOP}, which isn't clearly above zero"
         return True
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from small import DECODERS, ROLES, Small, small, small_decoder, small_gpt2
 
 from scrub.data.examples import PROMPTS, Examples
@@ -117,3 +118,14 @@ def some(cells: Cells, size: int, seed: int = 0) -> frozenset[Cell]:
 def ours(model: Model, inputs: Mapping[str, torch.Tensor]) -> Small:
     """The model as the oracle takes it."""
     return Small(model.config, model.params, inputs)
+
+
+def any_of(draw: st.DrawFn, cells: Cells) -> frozenset[Cell]:
+    """Draw a list of cells: a few by chance, and many that are alike in something, as rules have them."""
+    every = cells.every
+    kept = set(draw(st.lists(st.sampled_from(every), max_size=9)))
+    for of in ("place", "component", "part"):
+        alike = st.sampled_from(sorted({getattr(cell, of) for cell in every}))
+        wanted = draw(st.sets(alike, max_size=2))
+        kept ^= {cell for cell in every if getattr(cell, of) in wanted}
+    return frozenset(kept)

@@ -18,6 +18,7 @@ from searched import (
     HERE,
     ONE_ENTRY,
     WHOLE,
+    any_of,
     exactly,
     fold_of,
     model_of,
@@ -187,13 +188,7 @@ def lists(draw: st.DrawFn) -> tuple[Cells, frozenset[Cell]]:
     """Some cells: whole places, whole components, the same parts of several, and single ones."""
     kind, baseline, how, _ = draw(st.sampled_from(HOW))
     cells = cells_of(kind, baseline, **how)
-    every = cells.every
-    kept = set(draw(st.lists(st.sampled_from(every), max_size=4)))
-    for of in ("place", "component", "part"):
-        alike = st.sampled_from(sorted({getattr(cell, of) for cell in every}))
-        wanted = draw(st.sets(alike, max_size=2))
-        kept ^= {cell for cell in every if getattr(cell, of) in wanted}
-    return cells, frozenset(kept)
+    return cells, any_of(draw, cells)
 
 
 @settings(max_examples=15, phases=[Phase.explicit, Phase.generate])
