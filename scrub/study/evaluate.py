@@ -77,8 +77,8 @@ class Evaluator:
 
     `reference` are the sequences that means are over, `arrays` what components are held at by name. If `quiet`, the
     gates warn of no rule that changes nothing: in a sweep over sites many do, which its numbers show. With a `receipt`
-    that covers them, the gates are not passed anew; nor where they have been `passed` by others of their kind, which is
-    for choosing among experiments whose numbers nobody sees.
+    that covers them, the gates are not passed anew; nor where these have `passed` them on other examples, or others of
+    their kind have, which is for choosing among experiments whose numbers nobody sees.
     """
 
     def __init__(
