@@ -49,6 +49,7 @@ def _paragraphs(of: Found) -> Iterator[str]:
     )
     if of.stopped:
         yield f"The search ended there: {of.stopped}."
+    yield from (f"Warning: {warning}." for warning in of.warnings)
     yield "\n".join(_table(of.points))
     if chance := _chance(of):
         yield chance

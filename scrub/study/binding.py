@@ -21,7 +21,8 @@ from scrub.text.errors import ScrubError
 
 _PLACED_BY = {op: what for what, op in PLACED.items()}
 Members = Int[np.ndarray, " member"]
-Rows = Callable[[Node, Pairing, Members], Tensor]  # what stands for rows of a pool
+Known = Callable[[Node, Pairing, Members], Tensor]  # what a leaf stands for that was computed before
+KNOWN = frozenset({"pooled", "given"})  # such leaves
 Batches = Sequence[Int[np.ndarray, " _"]]  # of as many members as there are in each
 
 
@@ -70,14 +71,14 @@ def bind(
     device: torch.device | str = "cpu",
     sizes: Sizes | None = None,
     own: bool = False,
-    pool: Rows | None = None,
+    known: Known | None = None,
 ) -> tuple[dict[Node, Tensor], Bool[Tensor, "batch some"]]:
     """Bind a plan's leaves (not parameters) for one batch, and say which scored rows are real, not padding.
 
     Examples have different numbers of scored positions: the rows are padded to the largest. With `sizes`, everything
     is filled up to them with more of what is there, whose rows aren't real. The device may still be reading what is
     bound, and what is real is on the CPU. Where components that are held give their `own` values, those at each
-    position are its own too. The rows of a `pool` are on its device.
+    position are its own too. What is `known` comes as it is, on its device.
     """
     leaves = list(leaves)
     sizes = sizes or Sizes.over(leaves, pairing, [members])
@@ -90,7 +91,7 @@ def bind(
     bound: dict[Node, np.ndarray] = {}
     for leaf in leaves:
         source = leaf.arguments.get("source")
-        if leaf.op == "pooled":
+        if leaf.op in KNOWN:
             continue
         if isinstance(source, Draw):
             bound[leaf] = _drawn(leaf, source, pairing, members, sizes)
@@ -109,9 +110,9 @@ def bind(
             bound[leaf] = np.where(real, rows, 0)
         elif leaf.op == "rows":
             bound[leaf] = _filled(np.stack([*real.nonzero(), rows[real]]), sizes.rows)
-    gathered = {leaf: pool(leaf, pairing, members) for leaf in leaves if leaf.op == "pooled" and pool is not None}
+    kept = {leaf: known(leaf, pairing, members) for leaf in leaves if leaf.op in KNOWN and known is not None}
     on_way = {leaf: on_its_way(value, device) for leaf, value in bound.items()}
-    return {**on_way, **gathered}, torch.from_numpy(real)
+    return {**on_way, **kept}, torch.from_numpy(real)
 
 
 def _drawn(leaf: Node, source: Draw, pairing: Pairing, members: Members, sizes: Sizes) -> Shaped[np.ndarray, "..."]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.pooled import pooled, with_pool
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.plan.together import worth_together
-from scrub.study.binding import Batches, Members, Sizes, bind
+from scrub.study.binding import Batches, Known, Members, Sizes, bind
 from scrub.study.draws import BLOCK_SEQUENCES, Pairing, check_named, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import TOLERANCE_NATS, Gates, check_gates
@@ -72,13 +73,25 @@ class Evaluation:
         return np.stack([self.values[metric, name] for name in self.names])
 
 
+@runtime_checkable
+class Terms(Protocol):
+    """Values that whoever asks has computed before: leaves in plans, and what these stand for on some examples."""
+
+    def read_by(self, outputs: Mapping[str, Node]) -> Mapping[str, Node]:
+        """Put leaves in the place of what is known."""
+
+    def __call__(self, leaf: Node, pairing: Pairing, members: Members, /) -> Tensor:
+        """Give what a leaf stands for."""
+
+
 class Evaluator:
     """Experiments with their metrics on a model, whose plans are compiled once for all that is measured with them.
 
     `reference` are the sequences that means are over, `arrays` what components are held at by name. If `quiet`, the
     gates warn of no rule that changes nothing: in a sweep over sites many do, which its numbers show. With a `receipt`
     that covers them, the gates are not passed anew; nor where these have `passed` them on other examples, or others of
-    their kind have, which is for choosing among experiments whose numbers nobody sees.
+    their kind have, which is for choosing among experiments whose numbers nobody sees; with `terms` that are known,
+    their plans read these.
     """
 
     def __init__(
@@ -93,11 +106,12 @@ class Evaluator:
         quiet: bool = False,
         receipt: Receipt | None = None,
         passed: Gates | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.model = model.to(settings.torch_dtype, settings.where)
         self.experiments, self.metrics, self.settings = experiments, tuple(metrics), settings
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
-        self._gates = passed
+        self._gates, self._terms = passed, terms
         self._held: dict[int, dict[Node, Tensor]] = {}
         self._runners: dict[tuple[int, int], Runner] = {}
         self._room: dict[int, int] = {}
@@ -138,6 +152,8 @@ class Evaluator:
     def plan(self, some: Experiments, pairing: Pairing) -> Plan:
         """Compile the plan of some of the experiments for a pairing."""
         outputs = self._pool_of(pairing).read_by(some.outputs(self.metrics))
+        if self._terms is not None:  # which have all positions, the first ones too
+            return compile_plan(self._terms.read_by(outputs))
         return compile_plan(outputs, first=pairing.first, together=self._together(pairing))
 
     def _pool_of(self, pairing: Pairing) -> Pool:
@@ -147,6 +163,12 @@ class Evaluator:
             every = with_pool(self.experiments.outputs(self.metrics)) if by_row else {}
             self._pool = Pool(self.model, pairing, pooled(every), self.settings.progress)
         return self._pool
+
+    def _known(self, leaf: Node, pairing: Pairing, members: Members) -> Tensor:
+        """Give what a leaf stands for: a row of the pool, or one of the terms."""
+        known = self._pool_of(pairing) if leaf.op == "pooled" else self._terms
+        assert known is not None, "only terms put such leaves into plans"
+        return known(leaf, pairing, members)
 
     def _together(self, pairing: Pairing) -> int:
         """Count the experiments whose products are one: a core waits for the weights where late rows are few.
@@ -220,8 +242,7 @@ class Evaluator:
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         sums: dict[tuple[str, Name], np.ndarray] = {}
         values: dict[tuple[str, Name], np.ndarray] = {}
-        pool = self._pool_of(pairing)
-        pool.prepare(pairing, order)
+        self._pool_of(pairing).prepare(pairing, order)
         with bar_of("batches", self.settings.progress) as bar:
             what = f"{len(self.experiments)} experiments{on}"
             task = bar.add_task(what, total=len(batches) * len(self._chunks))
@@ -232,7 +253,7 @@ class Evaluator:
                 )
                 runner.expect(calls)
                 sizes = self._shape(chunk, pairing, size, batches, among) if runner.place.on_card else None
-                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys, sizes, pool):
+                for batch, measured, real in self._measured(runner, pairing, batches, totals.keys, sizes, self._known):
                     with enough_memory(len(batch)):
                         totals.add(batch, measured, real)
                     bar.advance(task)
@@ -252,7 +273,9 @@ class Evaluator:
             runner = self._runner(chunk, pairing)
 
             def leaves(count: int) -> dict[Node, Tensor]:
-                return bind(runner.leaves, pairing, pairing.order[:count], "cpu")[0]
+                members = pairing.order[:count]
+                self._pool_of(pairing).prepare(pairing, members)
+                return bind(runner.leaves, pairing, members, "cpu", known=self._known)[0]
 
             share = (runner.place.bytes_for_a_batch or 0) // len(self._chunks)
             self._room[chunk] = fitting(runner, leaves, len(pairing.order), share)
@@ -282,13 +305,13 @@ class Evaluator:
         batches: Batches,
         keys: Sequence[tuple[str, Name]],
         sizes: Sizes | None,
-        pool: Pool,
+        known: Known,
     ) -> Iterator[tuple[Members, Float[Tensor, "key batch some"], Bool[Tensor, "batch some"]]]:
         """Measure batch after batch: a card computes one while the next is bound and the last is looked at."""
         before = None
         for batch in batches:
             with runner.place.current(), enough_memory(len(batch)):
-                bound, real = bind(runner.leaves, pairing, batch, runner.place.device, sizes, pool=pool)
+                bound, real = bind(runner.leaves, pairing, batch, runner.place.device, sizes, known=known)
                 outputs = runner(bound)
                 measured = torch.stack([_a_number(outputs[":".join(key)]).expand(real.shape) for key in keys]).double()
                 now = batch, on_its_way_back(measured), real

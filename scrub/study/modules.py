@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from scrub.models.find import find, locate
@@ -45,8 +46,15 @@ def check_new_module(path: Path) -> None:
     for each in (path, path.with_suffix("")):
         if each.is_file() or (each.is_dir() and any(each.iterdir())):
             raise ScrubError(f"{shown(each)} is there already: give another name, or remove it first")
-    if not path.stem.isidentifier():
-        raise ScrubError(f"{path.stem!r} can't name a hypothesis: use letters, digits and _, and begin with a letter")
+    check_new_name(path.stem)
+
+
+def check_new_name(name: str, names: Collection[str] = ()) -> None:
+    """Raise ScrubError unless a hypothesis can be called so, where there are others of these names."""
+    if not name.isidentifier():
+        raise ScrubError(f"{name!r} can't name a hypothesis: use letters, digits and _, and begin with a letter")
+    if name in names:
+        raise ScrubError(f"the study has a hypothesis {name!r}, and results are told apart by name: give another")
 
 
 def study_at(path: Path, study: str | None) -> str | None:

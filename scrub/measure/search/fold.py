@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 
 from scrub.measure.search.cells import Cells
 from scrub.measure.search.terms import Terms
-from scrub.study.binding import bind
 from scrub.study.draws import Pairing
 from scrub.study.evaluate import Evaluator
 from scrub.study.experiments import BASELINE, UNSCRUBBED, Experiment
@@ -69,37 +68,26 @@ class Fold:
         return Bootstrap(self.positions, self.trial.settings.seed, self.trial.examples.documents)
 
     @cached_property
-    def terms(self) -> list[Terms]:
-        """What components write on x and on y alone, for each of the pairings."""
-        every = self.pairings
-        return [Terms(self.cells, each, self.trial.settings, len(every)) for each in every]
+    def terms(self) -> Terms:
+        """What components write on x and on y alone."""
+        return Terms(self.cells, self.pairings, self.trial.settings)
 
-    def quickly(self, experiments: Sequence[Experiment]) -> Mapping[tuple[str, str], Sums]:
-        """Measure lists of cells from terms that are known, if there is room for these: to choose by, not to show."""
-        if self.metric.of_all or not all(terms.known for terms in self.terms):
-            return self.measure(experiments, self.anchors.gates).sums
-        sums = {(role, str(e.name)): np.zeros(len(self.trial.examples)) for e in experiments for role in ROLES[:2]}
-        for terms in self.terms:
-            unscrubbed = terms.but_known(self.trial.experiments.unscrubbed.graph)
-            graphs = {str(e.name): terms.but_known(e.graph) for e in experiments}
-            metrics = dict(zip(ROLES[:2], studied(self.metric)[:2], strict=True))
-            keys = {f"{role}:{name}": (role, name) for name in graphs for role in metrics}
-            outputs = {key: metrics[role].measure(graphs[name], unscrubbed) for key, (role, name) in keys.items()}
-            runner = terms.runner(outputs, selected=True)
-            for number, members in enumerate(terms.batches):
-                bound, real = bind(runner.leaves, terms.pairing, members, self.cells.model.device)
-                found = runner({**bound, **terms.of(number)})
-                for key, of in keys.items():
-                    values = found[key][..., 0].expand(real.shape).masked_fill(~real.to(found[key].device), 0)
-                    sums[of][members] += values.double().sum(-1).cpu().numpy()
-        return sums
+    def measure(
+        self,
+        experiments: Sequence[Experiment],
+        passed: Gates | None = None,
+        quiet: bool = True,
+        known: bool = False,
+    ) -> Measured:
+        """Measure experiments, behind the gates unless experiments of their kind have `passed` them.
 
-    def measure(self, experiments: Sequence[Experiment], passed: Gates | None = None, quiet: bool = True) -> Measured:
-        """Measure experiments, behind the gates unless experiments of their kind have `passed` them."""
+        If `known`, from terms that are known where there is room for these: to choose by, not to show.
+        """
         of = replace(self.trial.experiments, scrubbed=tuple(experiments))
         metrics = studied(self.metric) if passed is None else studied(self.metric)[:2]
         settings = self.trial.settings if passed is None else replace(self.trial.settings, progress=False)
-        evaluate = Evaluator(self.cells.model, of, metrics, settings, quiet=quiet, passed=passed)
+        terms = self.terms if known and self.terms.known else None
+        evaluate = Evaluator(self.cells.model, of, metrics, settings, quiet=quiet, passed=passed, terms=terms)
         sums: dict[tuple[str, str], Sums] = {}
         for pairing in self.pairings:
             found = evaluate(pairing)

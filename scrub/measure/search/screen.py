@@ -110,7 +110,7 @@ class Screen:
         terms: Terms | None = None,
     ) -> None:
         self._cells, self._metric, self._pairing = cells, metric, pairing
-        self._terms = terms or Terms(cells, pairing, settings, kept=not fractions)
+        self._terms = terms or Terms(cells, [pairing], settings, kept=not fractions)
         self._model, self._opened = cells.model, opened
         self._recomputed, self._fractions = recomputed, tuple(fractions)
         self._sign = -1 if metric.less_is_better else 1
@@ -154,7 +154,7 @@ class Screen:
         of_place: dict[str, list[_Change]] = {}
         for each in changes:
             of_place.setdefault(each.place, []).append(each)
-        for number, members in enumerate(self._terms.batches):
+        for number, members in enumerate(self._terms.batches(self._pairing)):
             batch, gradients = at.known.get(number) or self._there(at, number, members)
             for place, of in of_place.items():
                 values = score(at, at.taps[place], of, batch, gradients[place])
@@ -218,9 +218,9 @@ class Screen:
             found |= {each: _by_label(every[each.place])[each.label] for each in of}
         return found
 
-    def _batch(self, at: _At, number: int, members: Members) -> _Batch:
+    def _batch(self, at: _At, members: Members) -> _Batch:
         """Compute what is known of some examples."""
-        known = self._terms.of(number)
+        known = self._terms.of(self._pairing, members)
         bound, _ = bind(at.values.leaves, self._pairing, members, self._model.device)
         found = at.values({**bound, **known})
         values = {each: found[name].clone() for each, name in at.numbers.items()}
@@ -228,9 +228,9 @@ class Screen:
 
     def _there(self, at: _At, number: int, members: Members) -> tuple[_Batch, dict[str, Tensor]]:
         """Compute what scores need of some examples; if these are all, it is kept for the next."""
-        batch = self._batch(at, number, members)
+        batch = self._batch(at, members)
         found = batch, self._gradients(at, batch)
-        if len(self._terms.batches) == 1:
+        if len(members) == len(self._pairing.order):
             at.known[number] = found
         return found
 

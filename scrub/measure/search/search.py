@@ -34,7 +34,7 @@ from scrub.measure.search.beside import Report, points_of
 from scrub.measure.search.cells import Cells
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
-from scrub.measure.search.found import REPORT, SEARCH, STOP, Found
+from scrub.measure.search.found import REPORT, SEARCH, STOP, Found, Point
 from scrub.measure.search.parts import names_of
 from scrub.measure.search.steps import Search, Step, Way, check_start
 from scrub.measure.search.written import hypothesis_of
@@ -43,8 +43,8 @@ from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
 from scrub.study.fitting import fitting
 from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import GivenMetric, as_metrics
-from scrub.study.modules import named_study
+from scrub.study.metric import KL, GivenMetric, Metric, as_metrics
+from scrub.study.modules import check_new_name, named_study
 from scrub.study.result import Result
 from scrub.study.run import Trial, prepare_study
 from scrub.study.settings import Settings, typed
@@ -52,6 +52,7 @@ from scrub.study.study import Wanted, load_study
 from scrub.text.errors import ScrubError
 from scrub.text.fields import COUNT, check_arguments
 from scrub.text.files import shown
+from scrub.text.numbers import PLAIN
 from scrub.text.progress import bar_of
 from scrub.text.wording import few
 
@@ -95,6 +96,7 @@ def search(
     study, hypotheses = load_study(wanted, empty=True)
     check_searched(study, settings)
     check_candidates(candidates, depth)
+    check_new_name(name)
     metrics = as_metrics(metric, study.metric)
     if len(metrics) > 1:
         raise ScrubError("a search is for one metric: name one")
@@ -246,7 +248,7 @@ class _Searching:
             gates=report.measured.gates,
             computed=report.measured.computed,
             notes=(*self._notes(report, rival and not enough), *looking.notes),
-            warnings=tuple(ran.warnings),
+            warnings=(*ran.warnings, *_beyond(last, metric)),
         )
 
     def _lists(self, way: Way, size: int) -> dict[int, Kept]:
@@ -301,6 +303,18 @@ def _ran(trial: Trial, hypothesis: Hypothesis) -> Result:
     """Run a hypothesis by itself, as `scrub run` does: in another plan float32 rounds otherwise."""
     hypotheses, built, notes = fitting(trial.study, [hypothesis], trial.model, None)
     return replace(trial, hypotheses=hypotheses, experiments=built, notes=tuple(notes)).run()
+
+
+def _beyond(last: Point, metric: Metric) -> list[str]:
+    """Warn of a list that recovers surely more than there is to recover."""
+    recovered = last.recovered[REPORT]
+    if not recovered.low > 100:
+        return []
+    closer = "" if metric.name == KL.name else ", and a search by --metric kl for the list that is nearest to it"
+    return [
+        f"the list recovers more than all that the baseline takes away, {PLAIN.with_interval(recovered, 1, unit='%')}: "
+        "it leaves out what speaks against the answer. Ask the absolute change how far it is from the model" + closer
+    ]
 
 
 def _size(fold: Fold) -> str:

@@ -155,10 +155,9 @@ class Search:
         if now not in self._scores:
             if not self._screens:
                 fold = self.exact.fold
-                about = zip(fold.pairings, fold.terms, strict=True)
                 self._screens = [
-                    Screen(self.cells, fold.metric, pairing, fold.trial.settings, terms=terms)
-                    for pairing, terms in about
+                    Screen(self.cells, fold.metric, pairing, fold.trial.settings, terms=fold.terms)
+                    for pairing in fold.pairings
                 ]
             try:
                 each = [screen(now) for screen in self._screens]

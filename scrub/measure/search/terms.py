@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,18 +28,14 @@ Stream = Float[Tensor, "batch position d_model"]
 
 
 class Terms:
-    """The terms of the cells of a search for the examples of one of so many pairings; kept, if there is room.
+    """The terms of the cells of a search for the examples of its pairings; kept, if there is room.
 
-    `but_known(graph)` has leaves in the place of terms that are `known`; `of(number, members)` are their values for one
-    of the `batches`.
+    `read_by(outputs)` puts leaves in the place of terms that are `known`; `of(pairing, members)` are their values.
     """
 
-    def __init__(
-        self, cells: Cells, pairing: Pairing, settings: Settings, pairings: int = 1, kept: bool = True
-    ) -> None:
-        self.cells, self.pairing = cells, pairing
-        self._settings, self._pairings, self._kept = settings, pairings, kept
-        self._values: dict[int, dict[Node, Tensor]] = {}
+    def __init__(self, cells: Cells, pairings: Sequence[Pairing], settings: Settings, kept: bool = True) -> None:
+        self.cells, self._pairings, self._settings, self._kept = cells, tuple(pairings), settings, kept
+        self._values: dict[int, Mapping[Node, Tensor]] = {}
 
     @cached_property
     def ends(self) -> dict[str, tuple[Node, Node]]:
@@ -55,19 +53,18 @@ class Terms:
     @cached_property
     def _bytes(self) -> int:
         """How many bytes all of them take for an example."""
-        model, context = self.cells.model, self.pairing.examples.context
+        model, context = self.cells.model, self._pairings[0].examples.context
         return int(context * model.params["embed.weight"].shape[1] * model.dtype.itemsize * 2 * len(self.ends))
 
-    @cached_property
-    def batches(self) -> list[Members]:
+    def batches(self, pairing: Pairing) -> list[Members]:
         """Cut the examples into batches for which there is room."""
-        at_once = self._settings.at_once(self.pairing.examples.context)
-        return list(self.pairing.batches(max(1, min(at_once, BYTES_AT_ONCE // self._bytes))))
+        at_once = self._settings.at_once(pairing.examples.context)
+        return list(pairing.batches(max(1, min(at_once, BYTES_AT_ONCE // self._bytes))))
 
     @cached_property
     def known(self) -> Mapping[Node, Node]:
         """The leaf that stands for each term, where they are kept."""
-        keeps = self._kept and self._bytes * len(self.pairing.order) * self._pairings <= BYTES_KEPT
+        keeps = self._kept and self._bytes * sum(len(each.order) for each in self._pairings) <= BYTES_KEPT
         nodes = dict.fromkeys(each for pair in self.ends.values() for each in pair) if keeps else ()
         return {each: given(f"term {number}") for number, each in enumerate(nodes)}
 
@@ -75,19 +72,41 @@ class Terms:
         """Put leaves in the place of what is known."""
         return fold(root, lambda at: at.inputs, lambda at, inputs: at.with_inputs(tuple(inputs)), dict(self.known))
 
-    @cached_property
-    def _runner(self) -> Runner:
-        return self.runner({str(leaf.arguments["name"]): each for each, leaf in self.known.items()})
+    def read_by(self, outputs: Mapping[str, Node]) -> Mapping[str, Node]:
+        """Put leaves in the place of what is known of all outputs of a plan."""
+        return {name: self.but_known(output) for name, output in outputs.items()}
 
     def runner(self, outputs: Mapping[str, Node], grad: bool = False, selected: bool = False) -> Runner:
         """Make a plan of nodes ready to run, at all positions or at those that are scored."""
         model, plan = self.cells.model, compile_plan(outputs, selected=selected)
-        return Runner(plan, model.params, self.pairing.examples.context, model.device, grad=grad)
+        return Runner(plan, model.params, self._pairings[0].examples.context, model.device, grad=grad)
 
-    def of(self, number: int) -> Mapping[Node, Tensor]:
-        """Give what the leaves of one of the batches stand for."""
-        if number not in self._values:
-            bound, _ = bind(self._runner.leaves, self.pairing, self.batches[number], self.cells.model.device)
-            found = self._runner(bound) if self.known else {}
-            self._values[number] = {leaf: found[str(leaf.arguments["name"])].clone() for leaf in self.known.values()}
-        return self._values[number]
+    @cached_property
+    def _runner(self) -> Runner:
+        return self.runner({str(leaf.arguments["name"]): each for each, leaf in self.known.items()})
+
+    def _all(self, pairing: Pairing) -> Mapping[Node, Tensor]:
+        """Compute what leaves stand for on all examples of a pairing, in its order, once."""
+        if id(pairing) not in self._values:
+            values: dict[Node, Tensor] = {}
+            done = 0
+            for members in self.batches(pairing):
+                found = self._runner(bind(self._runner.leaves, pairing, members, self.cells.model.device)[0])
+                for leaf in self.known.values():
+                    value = found[str(leaf.arguments["name"])]
+                    every = values.setdefault(leaf, value.new_empty((len(pairing.order), *value.shape[1:])))
+                    every[done : done + len(members)] = value
+                done += len(members)
+            self._values[id(pairing)] = values
+        return self._values[id(pairing)]
+
+    def __call__(self, leaf: Node, pairing: Pairing, members: Members) -> Stream:
+        """Give what a leaf stands for on some examples; without a copy where these follow one another in the order."""
+        rows = np.argsort(pairing.order)[members]
+        follow = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
+        values = self._all(pairing)[leaf]
+        return values[rows[0] : rows[0] + len(rows)] if follow else values[torch.from_numpy(rows).to(values.device)]
+
+    def of(self, pairing: Pairing, members: Members) -> Mapping[Node, Tensor]:
+        """Give what all leaves stand for on some examples."""
+        return {leaf: self(leaf, pairing, members) for leaf in self.known.values()}
