@@ -10,11 +10,13 @@ same process; the gates, which every run passes once, are left out.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +43,6 @@ POINTS = 5  # of EAP-IG
 AT_ONCE = 24  # lists that are measured on the report fold as one plan
 GIBI = 1 << 30
 SEARCHED, RANDOM = "search", "random"
-ROUNDS = 3  # of a plain forward pass
 
 
 @dataclass
@@ -53,6 +54,17 @@ class Chosen:
     measured: int = 0
     screens: int = 0
     seconds: float = 0.0
+
+    def written(self) -> dict[str, Any]:
+        """Write it as what JSON can hold."""
+        lists = [[size, sorted(map(astuple, kept))] for size, kept in self.lists.items()]
+        return asdict(replace(self, lists={})) | {"lists": lists, "exact": list(self.exact.items())}
+
+    @classmethod
+    def read(cls, written: Mapping[str, Any]) -> Chosen:
+        """Read what was written."""
+        lists = {size: frozenset(Cell(*each) for each in kept) for size, kept in written["lists"]}
+        return cls(**{**written, "lists": lists, "exact": dict(written["exact"])})
 
 
 @dataclass(frozen=True)
@@ -150,7 +162,7 @@ def folds_of(options: argparse.Namespace) -> dict[str, Fold]:
     return {fold: Fold(cells, trial) for fold, trial in trials.items()}
 
 
-def plain_seconds(fold: Fold) -> float:
+def plain_seconds(fold: Fold, repeats: int) -> float:
     """Time a forward pass over the examples of a fold, once for each pairing, with the loss of every position."""
     model, trial = fold.cells.model, fold.trial
     tokens = torch.from_numpy(trial.examples.tokens).to(model.device)
@@ -162,7 +174,7 @@ def plain_seconds(fold: Fold) -> float:
                 objective.token_losses(model.params, tokens[start : start + batch])
 
     work()
-    return float(np.median([timed(work) for _ in range(ROUNDS)])) * len(fold.pairings)
+    return float(np.median([timed(work) for _ in range(repeats)])) * len(fold.pairings)
 
 
 def methods_of(wanted: Wanted, options: argparse.Namespace) -> Mapping[str, Callable[[], Chosen]]:
@@ -257,7 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lists", action="store_true", help="print what was found")
     parser.add_argument("--random", type=int, default=20, help="random lists of each size")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a file for the lists, as JSON")
+    parser.add_argument("--repeats", type=int, default=3, help="of a plain forward pass")
+    parser.add_argument("--kept", type=Path, help="a file with what methods chose: what is there isn't chosen again")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     say = partial(Console(highlight=False, width=250, soft_wrap=True, markup=False).print)
@@ -265,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells, fold, report = folds[SEARCH].cells, folds[SEARCH], folds[REPORT]
     reported = Reported(report, Exact(report, Record(None, {})))
     _ = fold.anchors, report.anchors  # the gates
-    plain = plain_seconds(fold)
+    plain = plain_seconds(fold, options.repeats)
     say(
         f"{options.study}, {cells.model.name}: {len(cells):,} cells ({', '.join(cells.kinds)}; depth {cells.depth}); "
         f"{len(fold.trial.examples)} examples in the search fold, {len(report.trial.examples)} in the report fold, "
@@ -274,10 +287,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = [size for size in options.sizes if size < len(cells)]
     hypotheses = {size for size, _ in reported.written().values() if size <= min(options.most, len(cells) - 1)}
     wanted = Wanted(fold, tuple(sorted({*shown, *hypotheses})))
-    chosen = {}
+    chosen: dict[str, Chosen] = {}
+    before = json.loads(options.kept.read_text()) if options.kept and options.kept.is_file() else {}
     for name, method in methods_of(wanted, options).items():
-        chosen[name] = method()
-        each = chosen[name]
+        each = chosen[name] = Chosen.read(before[name]) if name in before else method()
+        before[name] = each.written()
+        if options.kept:
+            options.kept.write_text(json.dumps(before))
         say(f"{name}: {each.seconds / plain:.1f} plain forwards, {each.measured} exact runs, {each.screens} screens")
     if options.lists:
         for size, kept in chosen[SEARCHED].lists.items():

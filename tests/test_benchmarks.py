@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -125,3 +126,25 @@ def test_generation_writes_the_same_tokens(printed: Program) -> None:
     text = printed("generation.py", *sizes)
     assert "the same tokens: yes" in text
     assert "5 experiments, over as many loops: " in text
+
+
+def test_a_search_beside_other_ways_to_choose(
+    printed: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    few = ["induction", "--sequences", "31", "--sizes", "2", "--draws", "1", "--random", "2", "--most", "2"]
+    methods = ["--greedy", "2", "--backward", "all", "--kept", "kept.json"]
+    text, again = (printed("search.py", *few, *methods) for _ in range(2))
+    assert "18 cells (heads, mlps; depth 1); 11 examples in the search fold, 10 in the report fold" in text
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert rows.keys() >= {"EAP", "EAP-IG", "screen alone", "all-exact greedy", "backward (all checked)", "naive"}
+    assert rows["all-exact greedy"].split("|")[3].strip() == "36 (36)"
+    chosen = json.loads(Path("kept.json").read_text())
+    assert [len(kept) for each in chosen.values() for _, kept in each["lists"]] == [2] * 6
+    table = text.partition("recovered, %")[2].partition("search more than")[0]
+    assert table.splitlines()[2].startswith("| search | ")
+    assert [line.rsplit("|", 2)[0] for line in table.splitlines()] == [
+        line.rsplit("|", 2)[0]
+        for line in again.partition("recovered, %")[2].partition("search more than")[0].splitlines()
+    ]

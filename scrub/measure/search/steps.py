@@ -203,14 +203,7 @@ class Search:
             return None
         few = max(LEAST, -(-len(order) // FEWER))
         count = len(order) if self.checked is None or np.isnan(order[0][1]) else min(self.checked, few)
-        found = self._measured(now, order[:count], weights, grows)
-        best = self._best(found, weights)
-        if count < len(order) and self.checked is not None:  # one that wasn't measured is expected to be better
-            more = [each for each in order[count : 2 * count] if each[1] > best.gain]
-            if more:
-                found += self._measured(now, more, weights, grows)
-                best = self._best(found, weights)
-        return Step(best.cell, grows, best.kept, best.expected, best.gain, len(found))
+        return self._best(self._measured(now, order[:count], weights, grows), weights)
 
     def _float(self, now: Kept, way: Way, weights: Weights | None) -> Step | None:
         """Undo an earlier step where the list of that size is better so than any before."""
