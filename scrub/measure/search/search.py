@@ -81,7 +81,7 @@ def search(
     Cells are what the study's baseline resamples, one for each component that an input of its entries reads:
     `candidates` are "heads", "mlps", "masks", which takes heads' attention apart, and "positions", which takes what is
     read apart by the positions that the data name. `depth` 2 goes on to what those components read. Each step scores
-    all cells in reach to first order, measures the `check` best exactly (of few candidates a tenth, or two; all of
+    all cells in reach to first order, measures the `check` best exactly (of few candidates a tenth, or three; all of
     them, if that is None), and takes the best. It begins with no cell, or at `start`: a hypothesis of the study, or
     "model" for all cells, and goes forward or backward from there. Forward it ends before `size` where what a cell
     gains on the second fold isn't clearly above zero, unless `stop` is False. Then it is done again on so many

@@ -9,7 +9,7 @@ Novovicova and Kittler 1994): what went in early may be of no use later.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from scrub.measure.search.screen import NoGradientError, Scored, Screen
 from scrub.text.errors import ScrubError
 
 TIE = 1e-3  # of what there is to recover, within which the smaller absolute change decides
-FEWER, LEAST = 10, 2  # of few candidates only so many are measured: a tenth, but not fewer
+FEWER, LEAST = 10, 3  # of few candidates only so many are measured: a tenth, but not fewer
 SURE = 2.0  # standard errors by which a list must be better than another of its size for steps to be undone
 BEYOND = 2  # cells that a search goes on to, to see what may go then
 CELLS_FROM_MODEL = 2000  # from more of them nobody searches backward one by one
@@ -203,7 +203,12 @@ class Search:
             return None
         few = max(LEAST, -(-len(order) // FEWER))
         count = len(order) if self.checked is None or np.isnan(order[0][1]) else min(self.checked, few)
-        return self._best(self._measured(now, order[:count], weights, grows), weights)
+        found = self._measured(now, order[:count], weights, grows)
+        best = self._best(found, weights)
+        if self.checked is not None:  # one that wasn't measured is expected to be better
+            more = [each for each in order[count : min(2 * count, few)] if each[1] > best.gain]
+            found += self._measured(now, more, weights, grows) if more else []
+        return replace(self._best(found, weights), checked=len(found))
 
     def _float(self, now: Kept, way: Way, weights: Weights | None) -> Step | None:
         """Undo an earlier step where the list of that size is better so than any before."""
