@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import platformdirs
@@ -34,11 +34,11 @@ SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "encodings",
 SKIPPED_PREFIXES = ("_sysconfigdata", "config-")  # written by the build: full of that machine's paths
 MAX_DIGIT_FRACTION = 0.2  # of a file's characters; above, the file is a table
 VALIDATION_FRACTION = 0.1  # of the paths
-VERSION = 3  # of what is cached; raise it when reading, splitting or cutting changes
+VERSION = 3  # of what is cached; raise it when reading, splitting, cutting or counting changes
 SIDES = ("train", "validation")
 _BESIDE = (" documents", " account")  # of each side, in the cache
 _ENDS = " ends"  # of the files of each side, where they are kept as tokens
-Arrays: TypeAlias = dict[str, NDArray[np.int32]]
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,15 @@ def stdlib_windows(
 def stdlib_bigram(
     tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, vocab_size: int, cache: Path | None = None
 ) -> Bigram:
-    """Count the bigrams of the training side."""
-    tokens = stdlib_windows(tokenizer, n_ctx, bos_token_id, "train", cache).tokens
-    check_rows(tokens.ravel(), tokenizer, vocab_size, "the standard library")
-    return Bigram.fit(tokens, vocab_size)
+    """Count the bigrams of the training side, or take the counts from the last time."""
+
+    def count() -> Arrays:
+        tokens = stdlib_windows(tokenizer, n_ctx, bos_token_id, "train", cache).tokens
+        check_rows(tokens.ravel(), tokenizer, vocab_size, "the standard library")
+        return vars(Bigram.fit(tokens, vocab_size))
+
+    key = _key(list(source_paths(_library())), tokenizer, n_ctx, bos_token_id, vocab_size)
+    return Bigram(**_kept((cache or default_cache()) / key, count))
 
 
 def _prepared(tokenizer: Tokenizer, n_ctx: int, bos_token_id: int | None, cache: Path | None) -> Arrays:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from scrub.data import stdlib
+from scrub.data.bigram import Bigram
 from scrub.data.load import load_examples
 from scrub.data.stdlib import hash_fraction
 from scrub.text.errors import ScrubError
@@ -59,6 +61,28 @@ def test_second_use_reads_the_cache(
     for options in ({}, {"n_ctx": 7}):
         monkeypatch.setattr(stdlib, "stdlib_split", lambda _: ([], []))
         assert len(stdlib.stdlib_windows(tokenizer, options.get("n_ctx", N_CTX), 0, cache=tmp_path)) == 0
+
+
+def test_bigrams_are_counted_once(
+    root: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the training side, for each context, begin token and vocabulary, and anew where the library is another."""
+    train = stdlib.stdlib_windows(tokenizer, N_CTX, 0, "train", tmp_path).tokens
+    wanted = Bigram.fit(train, 257)
+    probes = np.random.default_rng(0).integers(0, 257, size=(5, 31))
+    counted = Bigram.fit
+    for _ in range(2):
+        found = stdlib.stdlib_bigram(tokenizer, N_CTX, 0, 257, tmp_path)
+        assert np.array_equal(found.probabilities(probes), wanted.probabilities(probes))
+        assert np.array_equal(found.probabilities(train), wanted.probabilities(train))
+        monkeypatch.setattr(Bigram, "fit", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(Bigram, "fit", counted)
+    assert stdlib.stdlib_bigram(tokenizer, N_CTX, 0, 301, tmp_path).vocab_size == 301
+    with pytest.raises(ScrubError, match="0 to 100"):
+        stdlib.stdlib_bigram(tokenizer, N_CTX, 0, 101, tmp_path)
+    (root / "aaa.py").write_text("new = 1\n" * 9)
+    again = stdlib.stdlib_bigram(tokenizer, N_CTX, 0, 257, tmp_path)
+    assert not np.array_equal(again.probabilities(train), wanted.probabilities(train))
 
 
 @pytest.mark.usefixtures("root")
