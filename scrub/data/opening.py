@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import partial
-from itertools import chain
+from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +28,7 @@ from scrub.text.wording import few
 PREFERRED_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test", "holdout", "heldout")
 _BESIDE = {"whitelist.json", "dataset_infos.json"}  # files about data, which are none
 BLOCK_CHARACTERS = 2**16  # of consecutive lines that are read at once
+READ_AT_ONCE = 16  # rows, around which the library's messages are silenced
 
 SAVED = {"dataset_info.json", "dataset_dict.json"}  # of which a folder that `datasets` saved has one
 MAX_BYTES = 20 * 10**9  # of a data set's files that are brought at once
@@ -193,7 +194,9 @@ def _found(
     data = _of_data(names)
     if not data:
         raise ScrubError(f"{where} holds no data: expected files that end in {', '.join(sorted(BUILDERS))}")
-    found, by_split = _resolved(data, layout(folder, notes), config)
+    card = layout(folder, notes)
+    about = f"---\n{yaml.safe_dump(dict(card))}---\n" if card else ""
+    found, by_split = _resolved(tuple(data), about, config)
     every = [name for files in by_split.values() for name in files]
     if away := [name for name in every if name not in data]:
         raise ScrubError(f"the card of {where} names {one_line(away[0])[:100]!r}, which isn't in it: name its files")
@@ -212,8 +215,9 @@ def _found(
     return Files(str(found.name), map(here, chosen), options, every, str(chosen[0]))
 
 
-def _resolved(data: Sequence[str], card: Mapping[str, Any], config: str) -> tuple[Any, dict[str, list[str]]]:
-    """Let the `datasets` library sort names into splits: the loader, and the names of each."""
+@lru_cache(maxsize=64)  # the library looks for every name of a split that there may be
+def _resolved(data: tuple[str, ...], card: str, config: str) -> tuple[Any, dict[str, list[str]]]:
+    """Let the `datasets` library sort names into splits: the loader, and the names of each, which nobody changes."""
     from datasets import load_dataset_builder
 
     with TemporaryDirectory(prefix="scrub") as made:
@@ -222,7 +226,7 @@ def _resolved(data: Sequence[str], card: Mapping[str, Any], config: str) -> tupl
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).touch()
         if card:
-            (root / CARD).write_text(f"---\n{yaml.safe_dump(dict(card))}---\n", encoding="utf-8")
+            (root / CARD).write_text(card, encoding="utf-8")
         found = load_dataset_builder(str(root), config or None)
         return found, {
             str(name): [os.path.relpath(str(file), root).replace(os.sep, "/") for file in files]
@@ -252,14 +256,21 @@ def told(where: str) -> Iterator[None]:
 
 
 def guarded(items: Iterable[Any], where: str) -> Iterator[Any]:
-    """Pass items on; an error on the way becomes a ScrubError."""
-    stream, end = iter(items), object()
-    while True:
-        with told(where):
-            item = next(stream, end)
-        if item is end:
-            return
-        yield item
+    """Pass items on, of which so many are read at once; an error on the way becomes a ScrubError behind the last."""
+    stream = iter(items)
+    failed: ScrubError | None = None
+    more = True
+    while more:
+        read: list[Any] = []
+        try:
+            with told(where):
+                read.extend(islice(stream, READ_AT_ONCE))
+        except ScrubError as error:
+            failed = error
+        yield from read
+        if failed is not None:
+            raise failed
+        more = len(read) == READ_AT_ONCE
 
 
 def pick_split(splits: Any, split: str | None, where: str, notes: list[str]) -> Table:

@@ -115,7 +115,8 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
         elif current not in seen:
             seen.add(current)
             if current.inputs:
-                stack += (current, None, *reversed(current.inputs))
+                stack += (current, None)
+                stack += [each for each in reversed(current.inputs) if each not in seen]
             else:
                 yield current
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from wording import tells
 from scrub.data.columns import guess_column, unmasked
 from scrub.data.examples import Examples
 from scrub.data.load import load_examples
-from scrub.data.opening import BLOCK_CHARACTERS, held_out, pieces
+from scrub.data.opening import BLOCK_CHARACTERS, READ_AT_ONCE, guarded, held_out, pieces
 from scrub.data.reading import BLOCK_WINDOWS
 from scrub.data.rows import _pieces, rows
 from scrub.text.errors import ScrubError
@@ -413,3 +414,20 @@ def test_a_long_text_is_cut_where_words_begin(monkeypatch: pytest.MonkeyPatch) -
     assert "".join(found) == text
     assert max(map(len, found)) <= 10
     assert [piece[0] for piece in found[1:4]] == [" "] * 3
+
+
+@pytest.mark.parametrize("before", [0, 1, READ_AT_ONCE - 1, READ_AT_ONCE, 3 * READ_AT_ONCE + 2])
+def test_rows_before_a_damaged_one_are_read(before: int) -> None:
+    """And who needs no more than these isn't told of it."""
+
+    def damaged() -> Iterator[int]:
+        yield from range(before)
+        raise ValueError("it is damaged")
+
+    found: list[int] = []
+    with pytest.raises(ScrubError, match="'mine' can't be read: it is damaged"):  # noqa: PT012
+        for each in guarded(damaged(), "mine"):
+            found.append(each)
+    assert found == list(range(before))
+    assert list(islice(guarded(damaged(), "mine"), before)) == found
+    assert list(guarded(range(before), "mine")) == found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -65,7 +66,11 @@ class Cell:
 
     def key(self, seed: int, draw: int) -> str:
         """Name this cell with one pairing, everywhere and for ever."""
-        return hash_of(asdict(self), seed, draw)
+        return hash_of(self._fields, seed, draw)
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        return asdict(self)
 
     @property
     def owner(self) -> tuple[str, str] | None:
