@@ -105,19 +105,19 @@ def node(op: str, *inputs: Node, label: str | None = None, **static: Hashable) -
 def walk(roots: Iterable[Node]) -> Iterator[Node]:
     """Visit every node below the roots once, inputs before the nodes that read them."""
     seen: set[Node] = set()
-    stack: list[Node | None] = list(reversed(list(roots)))
-    while stack:
-        current = stack.pop()
-        if current is None:  # what lies below the next one has had its turn
-            ready = stack.pop()
-            assert ready is not None
-            yield ready
-        elif current not in seen:
-            seen.add(current)
-            if current.inputs:
-                stack += (current, None)
-                stack += [each for each in reversed(current.inputs) if each not in seen]
-            else:
+    waiting: list[tuple[Node | None, Iterator[Node]]] = [(None, iter(roots))]  # with inputs that had no turn yet
+    while waiting:
+        current, inputs = waiting[-1]
+        for each in inputs:
+            if each not in seen:
+                seen.add(each)
+                if each.inputs:
+                    waiting.append((each, iter(each.inputs)))
+                    break
+                yield each
+        else:
+            waiting.pop()
+            if current is not None:
                 yield current
 
 

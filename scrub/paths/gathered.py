@@ -17,17 +17,17 @@ from scrub.paths.sources import Draw, Drawn
 from scrub.text.errors import ScrubError
 
 
-def draws(root: Node) -> set[Draw]:
+def draws(root: Node) -> frozenset[Draw]:
     """Find the sources of sequences that feed a graph."""
     leaves = (leaf.arguments["source"] for leaf in walk([root]) if leaf.op == "tokens")
-    return {source for source in leaves if isinstance(source, Draw)}
+    return frozenset(source for source in leaves if isinstance(source, Draw))
 
 
 def fed_by(root: Node) -> dict[Node, frozenset[Draw]]:
     """Find the sources of sequences that feed each node of a graph."""
     fed: dict[Node, frozenset[Draw]] = {}
     for current in walk([root]):
-        own = draws(current) if current.op == "tokens" else set()
+        own = draws(current) if current.op == "tokens" else frozenset()
         fed[current] = frozenset(own.union(*(fed[i] for i in current.inputs)))
     return fed
 

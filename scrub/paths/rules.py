@@ -128,7 +128,7 @@ class Resampling:
         return unroll(self._root, start, self._advance, self._build, 0, self._made)
 
     @property
-    def sources(self) -> set[Draw]:
+    def sources(self) -> frozenset[Draw]:
         """The sources of sequences that feed it with all rules."""
         return draws(self._fed(self._all))
 

@@ -99,8 +99,8 @@ class Experiment:
         """The part of its hypothesis that it is; empty for an anchor or intervention."""
         return self.name.part
 
-    @property
-    def draws(self) -> set[Draw]:
+    @cached_property
+    def draws(self) -> frozenset[Draw]:
         """The sources of sequences that feed it."""
         return draws(self.graph)
 
