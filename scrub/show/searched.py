@@ -55,8 +55,8 @@ def _paragraphs(of: Found) -> Iterator[str]:
         yield chance
     if of.overlap is not None:
         yield (
-            f"Stability: on {len(of.overlaps)} bootstrap resamples of its {of.over} the same search finds lists that "
-            f"share {PLAIN.number(100 * of.overlap, 0)} % of the cells with this one on average (Jaccard)."
+            f"Stability: on {counted(len(of.overlaps), 'bootstrap resample')} of its {of.over} the same search finds "
+            f"lists that share {PLAIN.number(100 * of.overlap, 0)} % of the cells with this one on average (Jaccard)."
         )
     if of.rival is not None:
         yield f"Rival: the best list found without any of these cells recovers {_beside(of.rival)}."

@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from scrub.data.windows import counted
 from scrub.measure.search.found import REPORT, SEARCH, STOP, Beside, Found
 from scrub.show.searched import changed
 from scrub.text.files import one_line
@@ -39,7 +40,7 @@ def found_tables(of: Found, _console: Console, _options: ConsoleOptions) -> Iter
     if of.overlap is not None:
         each = ", ".join(PLAIN.number(100 * overlap, 0) for overlap in of.overlaps)
         yield Text(
-            f"on {len(of.overlaps)} resamples of its {of.over} the same search shares "
+            f"on {counted(len(of.overlaps), 'resample')} of its {of.over} the same search shares "
             f"{PLAIN.number(100 * of.overlap, 0)} % of the cells with this list on average (Jaccard; each: {each})"
         )
     yield Text(f"\n{of.hypothesis.name}: {PLAIN.with_interval(of.best.recovered[REPORT], 1, unit='%')}", style="bold")
