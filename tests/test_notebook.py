@@ -12,7 +12,10 @@ import pytest
 from nbformat import NotebookNode
 from notebook import PATH, execute, stripped
 
-FEW = {"SEQUENCES": 6, "RANDOM": 1}  # two in each fold of a search; what is compared doesn't depend on how many there are
+FEW = {
+    "SEQUENCES": 6,
+    "RANDOM": 1,
+}  # two in each fold of a search; what is compared doesn't depend on how many there are
 LARGEST = 1 << 20  # bytes
 NAMES = re.compile(r"\b(?:naive|this_token|last_few\(positions=\d\))(?!~)")
 

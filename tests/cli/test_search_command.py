@@ -273,6 +273,11 @@ def test_what_the_model_or_the_data_have_not(scrub: Scrub, tmp_path: Path, how: 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(ScrubError, match="'my list' can't name a hypothesis"):
+        package.search("induction/naive", 1, name="my list", settings=Settings(sequences=31))
+
+
 def test_nothing_to_recover_fails_a_gate(scrub: Scrub, tmp_path: Path) -> None:
     """Where the baseline is no worse than the model on a fold, percentages are of nothing."""
     study = tmp_path / "upside_down"

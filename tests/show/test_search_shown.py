@@ -135,3 +135,8 @@ def test_what_keeps_nothing_has_no_place() -> None:
     chart = found_chart(of)
     assert "Not drawn, since they keep nothing of any cell: nothing_kept." in chart.caption
     assert not chart.figure().axes[0].texts
+
+
+def test_warnings_are_in_the_prose() -> None:
+    assert "Warning: it is too much." in replace(found(3), warnings=("it is too much",)).module
+    assert "Warning" not in found(3).module

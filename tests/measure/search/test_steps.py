@@ -17,8 +17,9 @@ from scrub.measure.search.cells import Cell
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import Fold
 from scrub.measure.search.screen import Scored
-from scrub.measure.search.search import _Ends
+from scrub.measure.search.search import _beyond, _Ends
 from scrub.measure.search.steps import Search, Step, Way, check_start
+from scrub.study.metric import METRICS
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
 
@@ -289,3 +290,16 @@ def test_it_ends_where_the_stop_fold_gains_nothing() -> None:
         assert size == until
         assert ends.size == (2 if stop else 5)
         assert ("cell 3 gains" in ends.why) == stop
+
+
+@pytest.mark.parametrize(
+    ("low", "metric", "told"),
+    [(100.1, "loss", "a search by --metric kl"), (100.1, "kl", "how far it is from the model"), (99.9, "loss", "")],
+)
+def test_more_than_all_is_told(low: float, metric: str, told: str) -> None:
+    """Where it is sure; by KL nothing is nearer to the model than the model."""
+    last: Any = SimpleNamespace(recovered={"report": Interval(134.2, low, 158.0)})
+    (said,) = _beyond(last, METRICS[metric]) or [""]
+    assert told in said
+    assert ("134.2 %" in said) == (low > 100)
+    assert ("--metric kl" in said) == (metric != "kl" and low > 100)
