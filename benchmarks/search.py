@@ -31,6 +31,7 @@ from scrub.measure.search.fold import WHOLE, Fold, Sums
 from scrub.measure.search.found import REPORT, SEARCH
 from scrub.measure.search.screen import Screen
 from scrub.measure.search.steps import BEYOND, CHECKED, Search, Step
+from scrub.paths.hashes import hash_of
 from scrub.study.draws import generator
 from scrub.study.metric import ROLES
 from scrub.study.run import prepare_study
@@ -65,6 +66,25 @@ class Chosen:
         """Read what was written."""
         lists = {size: frozenset(Cell(*each) for each in kept) for size, kept in written["lists"]}
         return cls(**{**written, "lists": lists, "exact": dict(written["exact"])})
+
+
+@dataclass
+class Keeper:
+    """A file with what methods chose, if there is one, and of which examples and cells that was."""
+
+    path: Path | None
+    about: list[object]
+
+    def chosen(self, method: str, sizes: Sequence[int], choose: Callable[[], Chosen]) -> Chosen:
+        """Give what was chosen before of lists of these sizes, or choose, and keep it."""
+        if self.path is None:
+            return choose()
+        kept = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        key = hash_of(method, self.about, list(sizes))
+        if key not in kept:
+            kept[key] = choose().written()
+            self.path.write_text(json.dumps(kept))
+        return Chosen.read(kept[key])
 
 
 @dataclass(frozen=True)
@@ -288,12 +308,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hypotheses = {size for size, _ in reported.written().values() if size <= min(options.most, len(cells) - 1)}
     wanted = Wanted(fold, tuple(sorted({*shown, *hypotheses})))
     chosen: dict[str, Chosen] = {}
-    before = json.loads(options.kept.read_text()) if options.kept and options.kept.is_file() else {}
+    asked = [options.seed, options.search_draws, options.greedy, options.open_all]
+    about = [cells.model.weights_hash, fold.trial.examples.digest, *cells.kinds, cells.depth, *cells.roots, *asked]
+    keeper = Keeper(options.kept, about)
     for name, method in methods_of(wanted, options).items():
-        each = chosen[name] = Chosen.read(before[name]) if name in before else method()
-        before[name] = each.written()
-        if options.kept:
-            options.kept.write_text(json.dumps(before))
+        each = chosen[name] = keeper.chosen(name, wanted.sizes, method)
         say(f"{name}: {each.seconds / plain:.1f} plain forwards, {each.measured} exact runs, {each.screens} screens")
     if options.lists:
         for size, kept in chosen[SEARCHED].lists.items():

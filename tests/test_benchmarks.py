@@ -135,7 +135,15 @@ def test_a_search_beside_other_ways_to_choose(
     monkeypatch.chdir(tmp_path)
     few = ["induction", "--sequences", "31", "--sizes", "2", "--draws", "1", "--random", "2", "--most", "2"]
     methods = ["--greedy", "2", "--backward", "all", "--kept", "kept.json"]
-    text, again = (printed("search.py", *few, *methods) for _ in range(2))
+    text = printed("search.py", *few, *methods)
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("it looks again")
+
+    monkeypatch.setattr("scrub.measure.search.steps.Search.grown", fail)
+    again = printed("search.py", *few, *methods)
+    with pytest.raises(AssertionError, match="looks again"):
+        printed("search.py", *few, *methods, "--seed", "1")
     assert "18 cells (heads, mlps; depth 1); 11 examples in the search fold, 10 in the report fold" in text
     tables = [each.partition("recovered, %")[2].partition("\n\n")[0] for each in (text, again)]
     rows, same = ([line.split("|") for line in table.splitlines() if line.startswith("| ")][1:] for table in tables)

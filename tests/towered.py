@@ -112,10 +112,14 @@ def checked(function: Checked) -> Checked:
         __tracebackhide__ = True
         asked = short(args, kwargs)
         known = None if asked is None else passed.get(asked)
+        try:
+            answer = function(*args, **kwargs)
+        except Exception:
+            if known is None:  # what it raised may come of these
+                before()(*args, **kwargs)
+            raise
         if known is None:
-            before()(*args, **kwargs)
             known = set() if asked is None else passed.setdefault(asked, set())
-        answer = function(*args, **kwargs)
         given = short((answer,), {})
         if given is None or given not in known:
             result[:] = [answer]

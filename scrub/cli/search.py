@@ -150,11 +150,10 @@ def _record(out: Path | None, json: Path | None) -> Path | None:
 
 def _check_out(out: Path, paths: list[str], names: list[str]) -> None:
     """Raise ScrubError for a file that can't be the module of a hypothesis of this study."""
-    from scrub.study.modules import check_new_module, check_new_name, named_study, study_at
+    from scrub.study.modules import check_new_module, named_study, study_at
 
-    check_new_module(out)
+    check_new_module(out, names)
     study_at(out, named_study(paths))
-    check_new_name(out.stem, names)
 
 
 def _start(start: str | None, paths: list[str], names: list[str]) -> str | Hypothesis | None:

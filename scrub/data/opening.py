@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from scrub.data.card import CARD, check_beside, layout
-from scrub.data.streams import BUILDERS, Table, builder_of, opened_file, stream
+from scrub.data.streams import BUILDERS, Table, builder_of, opened_file, silence, stream
 from scrub.models.hub.bring import Copy, Repository, newest
 from scrub.models.hub.listing import Address
 from scrub.text.errors import ScrubError
@@ -28,7 +28,6 @@ from scrub.text.wording import few
 PREFERRED_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test", "holdout", "heldout")
 _BESIDE = {"whitelist.json", "dataset_infos.json"}  # files about data, which are none
 BLOCK_CHARACTERS = 2**16  # of consecutive lines that are read at once
-READ_AT_ONCE = 16  # rows, around which the library's messages are silenced
 
 SAVED = {"dataset_info.json", "dataset_dict.json"}  # of which a folder that `datasets` saved has one
 MAX_BYTES = 20 * 10**9  # of a data set's files that are brought at once
@@ -235,15 +234,7 @@ def _resolved(data: tuple[str, ...], card: str, config: str) -> tuple[Any, dict[
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
-    """Turn what the `datasets` library raises about the data `where` into a ScrubError of one line.
-
-    What the library would log about it is left out: the line says it.
-    """
-    from datasets.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+def _translated(where: str) -> Iterator[None]:
     try:
         yield
     except ScrubError:
@@ -251,26 +242,27 @@ def told(where: str) -> Iterator[None]:
     except Exception as error:  # every format has its own errors
         first = one_line(str(error).strip().partition("\n")[0])[:160].rstrip(".") or type(error).__name__
         raise ScrubError(f"the data {one_line(where)!r} can't be read: {first}: check the data, or {LOCAL}") from error
-    finally:
-        logging.set_verbosity(before)
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Turn what the `datasets` library raises about the data `where` into a ScrubError of one line.
+
+    What the library would log about it is left out: the line says it.
+    """
+    with silence(), _translated(where):
+        yield
 
 
 def guarded(items: Iterable[Any], where: str) -> Iterator[Any]:
-    """Pass items on, of which so many are read at once; an error on the way becomes a ScrubError behind the last."""
-    stream = iter(items)
-    failed: ScrubError | None = None
-    more = True
-    while more:
-        read: list[Any] = []
-        try:
-            with told(where):
-                read.extend(islice(stream, READ_AT_ONCE))
-        except ScrubError as error:
-            failed = error
-        yield from read
-        if failed is not None:
-            raise failed
-        more = len(read) == READ_AT_ONCE
+    """Pass items on; an error on the way becomes a ScrubError."""
+    stream, end = iter(items), object()
+    while True:
+        with _translated(where):
+            item = next(stream, end)
+        if item is end:
+            return
+        yield item
 
 
 def pick_split(splits: Any, split: str | None, where: str, notes: list[str]) -> Table:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ _READING: dict[str, dict[str, Any]] = {
     "json": {"encoding": "utf-8-sig"},
 }
 LARGEST_ROW = 64 * 2**20  # bytes of a line of JSON
-ROWS_AT_ONCE = 16  # of parquet
+ROWS_AT_ONCE = 16  # of what isn't read line by line
 MOST_VALUES, VALUES_A_ROW = 64 * 2**20, 2**17  # of a column in a group of rows of parquet, more only by so many a row
 
 Table = Iterable[dict[str, Any]]
@@ -62,7 +64,38 @@ def stream(kind: str, path: Path, options: Mapping[str, Any]) -> Iterator[dict[s
         from datasets import load_dataset
 
         files, reading = [escape(str(path))], {**_READING.get(kind, {}), **options}
-        yield from load_dataset(kind, data_files=files, split="train", streaming=True, **reading)
+        yield from _silently(load_dataset(kind, data_files=files, split="train", streaming=True, **reading))
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Leave out what the `datasets` library would log."""
+    from datasets.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _silently(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Read rows in silence, some at once: to fall silent for each takes longer than to read it."""
+    stream = iter(rows)
+    failed: Exception | None = None
+    more = True
+    while more:
+        read: list[dict[str, Any]] = []
+        try:
+            with silence():
+                read.extend(islice(stream, ROWS_AT_ONCE))
+        except Exception as error:
+            failed = error  # which is behind those that were read
+        yield from read
+        if failed is not None:
+            raise failed
+        more = len(read) == ROWS_AT_ONCE
 
 
 def opened_file(path: Path, mode: str, **options: Any) -> Any:

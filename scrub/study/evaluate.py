@@ -74,7 +74,7 @@ class Evaluation:
 
 
 @runtime_checkable
-class Terms(Protocol):
+class Given(Protocol):
     """Values that whoever asks has computed before: leaves in plans, and what these stand for on some examples."""
 
     def read_by(self, outputs: Mapping[str, Node]) -> Mapping[str, Node]:
@@ -90,8 +90,8 @@ class Evaluator:
     `reference` are the sequences that means are over, `arrays` what components are held at by name. If `quiet`, the
     gates warn of no rule that changes nothing: in a sweep over sites many do, which its numbers show. With a `receipt`
     that covers them, the gates are not passed anew; nor where these have `passed` them on other examples, or others of
-    their kind have, which is for choosing among experiments whose numbers nobody sees; with `terms` that are known,
-    their plans read these.
+    their kind have, which is for choosing among experiments whose numbers nobody sees; plans read what is
+    `given` instead of computing it.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class Evaluator:
         quiet: bool = False,
         receipt: Receipt | None = None,
         passed: Gates | None = None,
-        terms: Terms | None = None,
+        given: Given | None = None,
     ) -> None:
         self.model = model.to(settings.torch_dtype, settings.where)
         self.experiments, self.metrics, self.settings = experiments, tuple(metrics), settings
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
-        self._gates, self._terms = passed, terms
+        self._gates, self._given = passed, given
         self._held: dict[int, dict[Node, Tensor]] = {}
         self._runners: dict[tuple[int, int], Runner] = {}
         self._room: dict[int, int] = {}
@@ -152,8 +152,8 @@ class Evaluator:
     def plan(self, some: Experiments, pairing: Pairing) -> Plan:
         """Compile the plan of some of the experiments for a pairing."""
         outputs = self._pool_of(pairing).read_by(some.outputs(self.metrics))
-        if self._terms is not None:  # which have all positions, the first ones too
-            return compile_plan(self._terms.read_by(outputs))
+        if self._given is not None:  # at all positions, the first ones too
+            return compile_plan(self._given.read_by(outputs))
         return compile_plan(outputs, first=pairing.first, together=self._together(pairing))
 
     def _pool_of(self, pairing: Pairing) -> Pool:
@@ -165,9 +165,9 @@ class Evaluator:
         return self._pool
 
     def _known(self, leaf: Node, pairing: Pairing, members: Members) -> Tensor:
-        """Give what a leaf stands for: a row of the pool, or one of the terms."""
-        known = self._pool_of(pairing) if leaf.op == "pooled" else self._terms
-        assert known is not None, "only terms put such leaves into plans"
+        """Give what a leaf stands for: a row of the pool, or what is given."""
+        known = self._pool_of(pairing) if leaf.op == "pooled" else self._given
+        assert known is not None, "nobody else puts such leaves into plans"
         return known(leaf, pairing, members)
 
     def _together(self, pairing: Pairing) -> int:

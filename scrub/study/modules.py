@@ -39,14 +39,17 @@ def named_study(wanted: Wanted) -> str | None:
     return name if lasting else str(folder.resolve())
 
 
-def check_new_module(path: Path) -> None:
-    """Raise ScrubError unless a hypothesis can be written there: its file's name is its own, and nothing is there."""
+def check_new_module(path: Path, names: Collection[str] = ()) -> None:
+    """Raise ScrubError unless a hypothesis can be written there, where a study has others of these names.
+
+    Its file's name is its own, and nothing is there.
+    """
     if path.suffix != ".py":
         raise ScrubError(f"{shown(path)} doesn't end in .py, and a hypothesis is a module: call it so")
     for each in (path, path.with_suffix("")):
         if each.is_file() or (each.is_dir() and any(each.iterdir())):
             raise ScrubError(f"{shown(each)} is there already: give another name, or remove it first")
-    check_new_name(path.stem)
+    check_new_name(path.stem, names)
 
 
 def check_new_name(name: str, names: Collection[str] = ()) -> None:

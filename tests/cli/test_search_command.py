@@ -125,8 +125,9 @@ def test_the_study_is_named_so_that_it_is_found(scrub: Scrub, own: Path, tmp_pat
     assert scrub("run", tmp_path / "alone.py").status == 2, "nothing there says what it is tested on"
 
 
-def test_a_study_in_memory_is_named_nowhere(tmp_path: Path) -> None:
-    """The module says so, and how to have the number all the same."""
+def test_a_study_in_memory_is_named_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module says so, and how to have the number all the same; and it has what was warned of."""
+    monkeypatch.setattr("scrub.measure.search.search._beyond", lambda _: ["it is more than all"])
     study, hypotheses = load_study("induction/naive")  # of which all parts are searched here
     mine = replace(study, name="mine", hypotheses=tuple(hypotheses))
     settings = Settings(sequences=31, progress=False)
@@ -136,6 +137,8 @@ def test_a_study_in_memory_is_named_nowhere(tmp_path: Path) -> None:
     text = (tmp_path / "kept.py").read_text()
     assert "study=" not in text
     assert "Its study was in memory" in " ".join(text.split())
+    assert found.warnings[-1] == "it is more than all"
+    assert "\nWarning: it is more than all.\n" in text
     kept = replace(found.at(tmp_path / "other.py").hypothesis, path=None)
     result = package.run(replace(mine, hypotheses=(kept,)), settings=replace(settings, fold="report"))
     assert result.recovered("other/all") == found.best.recovered["report"]
@@ -273,9 +276,10 @@ def test_what_the_model_or_the_data_have_not(scrub: Scrub, tmp_path: Path, how: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_none() -> None:
-    with pytest.raises(ScrubError, match="'my list' can't name a hypothesis"):
-        package.search("induction/naive", 1, name="my list", settings=Settings(sequences=31))
+@pytest.mark.parametrize(("name", "told"), [("my list", "can't name a hypothesis"), ("naive", "told apart by name")])
+def test_a_name_that_is_none(name: str, told: str) -> None:
+    with pytest.raises(ScrubError, match=f"'{name}'.*{told}"):
+        package.search("induction/naive", 1, name=name, settings=Settings(sequences=31))
 
 
 def test_nothing_to_recover_fails_a_gate(scrub: Scrub, tmp_path: Path) -> None:

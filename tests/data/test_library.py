@@ -77,7 +77,10 @@ def test_bigrams_are_counted_once(
         assert np.array_equal(found.probabilities(train), wanted.probabilities(train))
         monkeypatch.setattr(Bigram, "fit", lambda *_: pytest.fail("counted again"))
     monkeypatch.setattr(Bigram, "fit", counted)
-    assert stdlib.stdlib_bigram(tokenizer, N_CTX, 0, 301, tmp_path).vocab_size == 301
+    for context, begin, vocabulary in ((5, 0, 257), (N_CTX, None, 257), (N_CTX, 0, 301)):
+        own = stdlib.stdlib_windows(tokenizer, context, begin, "train", tmp_path).tokens
+        found = stdlib.stdlib_bigram(tokenizer, context, begin, vocabulary, tmp_path)
+        assert np.array_equal(found.probabilities(probes), Bigram.fit(own, vocabulary).probabilities(probes))
     with pytest.raises(ScrubError, match="0 to 100"):
         stdlib.stdlib_bigram(tokenizer, N_CTX, 0, 101, tmp_path)
     (root / "aaa.py").write_text("new = 1\n" * 9)

@@ -87,7 +87,7 @@ class Fold:
         metrics = studied(self.metric) if passed is None else studied(self.metric)[:2]
         settings = self.trial.settings if passed is None else replace(self.trial.settings, progress=False)
         terms = self.terms if known and self.terms.known else None
-        evaluate = Evaluator(self.cells.model, of, metrics, settings, quiet=quiet, passed=passed, terms=terms)
+        evaluate = Evaluator(self.cells.model, of, metrics, settings, quiet=quiet, passed=passed, given=terms)
         sums: dict[tuple[str, str], Sums] = {}
         for pairing in self.pairings:
             found = evaluate(pairing)

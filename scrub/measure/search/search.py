@@ -43,7 +43,7 @@ from scrub.study.draws import generator
 from scrub.study.evaluate import Evaluator
 from scrub.study.fitting import fitting
 from scrub.study.hypothesis import ALL, Hypothesis
-from scrub.study.metric import KL, GivenMetric, Metric, as_metrics
+from scrub.study.metric import KL, GivenMetric, as_metrics
 from scrub.study.modules import check_new_name, named_study
 from scrub.study.result import Result
 from scrub.study.run import Trial, prepare_study
@@ -96,7 +96,7 @@ def search(
     study, hypotheses = load_study(wanted, empty=True)
     check_searched(study, settings)
     check_candidates(candidates, depth)
-    check_new_name(name)
+    check_new_name(name, [each.name for each in hypotheses if name != FOUND])
     metrics = as_metrics(metric, study.metric)
     if len(metrics) > 1:
         raise ScrubError("a search is for one metric: name one")
@@ -190,7 +190,7 @@ class _Searching:
         trials = [fold.trial for fold in self.folds.values()]
         bases = [Evaluator(self.cells.model, t.experiments, [], t.settings).basis(t.examples) for t in trials]
         study = trials[0].study
-        about = {"format": 1, "bases": bases, "metric": study.metric.digest, "baseline": study.baseline}
+        about = {"format": 2, "bases": bases, "metric": study.metric.digest, "baseline": study.baseline}
         about |= {
             "roles": repr(self.cells.model.roles),
             "candidates": list(self.cells.kinds),
@@ -248,7 +248,7 @@ class _Searching:
             gates=report.measured.gates,
             computed=report.measured.computed,
             notes=(*self._notes(report, rival and not enough), *looking.notes),
-            warnings=(*ran.warnings, *_beyond(last, metric)),
+            warnings=(*ran.warnings, *_beyond(last)),
         )
 
     def _lists(self, way: Way, size: int) -> dict[int, Kept]:
@@ -305,15 +305,15 @@ def _ran(trial: Trial, hypothesis: Hypothesis) -> Result:
     return replace(trial, hypotheses=hypotheses, experiments=built, notes=tuple(notes)).run()
 
 
-def _beyond(last: Point, metric: Metric) -> list[str]:
+def _beyond(last: Point) -> list[str]:
     """Warn of a list that recovers surely more than there is to recover."""
     recovered = last.recovered[REPORT]
     if not recovered.low > 100:
         return []
-    closer = "" if metric.name == KL.name else ", and a search by --metric kl for the list that is nearest to it"
     return [
         f"the list recovers more than all that the baseline takes away, {PLAIN.with_interval(recovered, 1, unit='%')}: "
-        "it leaves out what speaks against the answer. Ask the absolute change how far it is from the model" + closer
+        "it leaves out what makes the model worse at this. The absolute change says how far it is from the model, "
+        f"and a search by the metric {KL.name} finds the list that is nearest to it"
     ]
 
 

@@ -35,7 +35,8 @@ class Terms:
 
     def __init__(self, cells: Cells, pairings: Sequence[Pairing], settings: Settings, kept: bool = True) -> None:
         self.cells, self._pairings, self._settings, self._kept = cells, tuple(pairings), settings, kept
-        self._values: dict[int, Mapping[Node, Tensor]] = {}
+        self._values: dict[int, Mapping[Node, Tensor]] = {}  # of each pairing
+        self._places: dict[int, Members] = {}
 
     @cached_property
     def ends(self) -> dict[str, tuple[Node, Node]]:
@@ -87,6 +88,7 @@ class Terms:
 
     def _all(self, pairing: Pairing) -> Mapping[Node, Tensor]:
         """Compute what leaves stand for on all examples of a pairing, in its order, once."""
+        assert any(pairing is each for each in self._pairings), "terms are of pairings that stay"
         if id(pairing) not in self._values:
             values: dict[Node, Tensor] = {}
             done = 0
@@ -100,9 +102,15 @@ class Terms:
             self._values[id(pairing)] = values
         return self._values[id(pairing)]
 
+    def _place(self, pairing: Pairing) -> Members:
+        """Find where in the order each example stands."""
+        if id(pairing) not in self._places:
+            self._places[id(pairing)] = np.argsort(pairing.order)
+        return self._places[id(pairing)]
+
     def __call__(self, leaf: Node, pairing: Pairing, members: Members) -> Stream:
         """Give what a leaf stands for on some examples; without a copy where these follow one another in the order."""
-        rows = np.argsort(pairing.order)[members]
+        rows = self._place(pairing)[members]
         follow = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
         values = self._all(pairing)[leaf]
         return values[rows[0] : rows[0] + len(rows)] if follow else values[torch.from_numpy(rows).to(values.device)]

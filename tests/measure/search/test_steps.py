@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,6 @@ from scrub.measure.search.fold import Fold
 from scrub.measure.search.screen import Scored
 from scrub.measure.search.search import _beyond, _Ends
 from scrub.measure.search.steps import Search, Step, Way, check_start
-from scrub.study.metric import METRICS
 from scrub.text.errors import ScrubError
 from scrub.text.numbers import Interval
 
@@ -292,14 +291,37 @@ def test_it_ends_where_the_stop_fold_gains_nothing() -> None:
         assert ("cell 3 gains" in ends.why) == stop
 
 
+def test_more_than_all_is_told() -> None:
+    """Where it is sure."""
+    for low in (99.9, 100.1):
+        last: Any = SimpleNamespace(recovered={"report": Interval(134.2, low, 158.0)})
+        said = _beyond(last)
+        assert [("134.2 %" in each, "metric kl" in each) for each in said] == [(True, True)] * (low > 100)
+
+
 @pytest.mark.parametrize(
-    ("low", "metric", "told"),
-    [(100.1, "loss", "a search by --metric kl"), (100.1, "kl", "how far it is from the model"), (99.9, "loss", "")],
+    ("candidates", "checked", "measured"),
+    [(2, 4, 2), (5, 4, 3), (27, 4, 3), (31, 4, 4), (50, 4, 5), (99, 4, 8), (99, 12, 10), (300, 12, 24), (27, None, 27)],
 )
-def test_more_than_all_is_told(low: float, metric: str, told: str) -> None:
-    """Where it is sure; by KL nothing is nearer to the model than the model."""
-    last: Any = SimpleNamespace(recovered={"report": Interval(134.2, low, 158.0)})
-    (said,) = _beyond(last, METRICS[metric]) or [""]
-    assert told in said
-    assert ("134.2 %" in said) == (low > 100)
-    assert ("--metric kl" in said) == (metric != "kl" and low > 100)
+def test_how_many_are_measured(
+    fold: Fold, monkeypatch: pytest.MonkeyPatch, candidates: int, checked: int | None, measured: int
+) -> None:
+    """So many, then as many more if they are expected to be better, of few a tenth in all, but three at least."""
+    cells = [Cell("a1.ind/k", f"a0.{at}") for at in range(candidates)]
+    asked: list[int] = []
+
+    def found(_: Search, now: Kept, order: Sequence[tuple[Cell, float]], __: None, added: bool) -> list[Step]:
+        asked.append(len(order))
+        return [Step(cell, added, now | {cell}, expected, worth * expected) for cell, expected in order]
+
+    monkeypatch.setattr(Search, "_order", lambda *_: [(cell, 9.0) for cell in cells])
+    monkeypatch.setattr(Search, "_measured", found)
+    monkeypatch.setattr(Search, "_best", lambda _, steps, __: max(steps, key=lambda step: step.gain))
+    search = search_of(fold, checked=checked)
+    for worth in (0.5, 1.0):  # of what is expected
+        asked.clear()
+        step = search._next(frozenset(), None, (), True)
+        assert step is not None
+        few = candidates if checked is None else min(checked, max(3, -(-candidates // 10)), candidates)
+        assert asked[0] == few
+        assert sum(asked) == step.checked == (measured if worth < 1 else few)
