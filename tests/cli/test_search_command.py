@@ -127,7 +127,7 @@ def test_the_study_is_named_so_that_it_is_found(scrub: Scrub, own: Path, tmp_pat
 
 def test_a_study_in_memory_is_named_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module says so, and how to have the number all the same; and it has what was warned of."""
-    monkeypatch.setattr("scrub.measure.search.search._beyond", lambda _: ["it is more than all"])
+    monkeypatch.setattr("scrub.measure.search.search._beyond", lambda *_: ["it is more than all"])
     study, hypotheses = load_study("induction/naive")  # of which all parts are searched here
     mine = replace(study, name="mine", hypotheses=tuple(hypotheses))
     settings = Settings(sequences=31, progress=False)

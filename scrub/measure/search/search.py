@@ -248,7 +248,7 @@ class _Searching:
             gates=report.measured.gates,
             computed=report.measured.computed,
             notes=(*self._notes(report, rival and not enough), *looking.notes),
-            warnings=(*ran.warnings, *_beyond(last)),
+            warnings=(*ran.warnings, *_beyond(last, metric.unit)),
         )
 
     def _lists(self, way: Way, size: int) -> dict[int, Kept]:
@@ -305,15 +305,15 @@ def _ran(trial: Trial, hypothesis: Hypothesis) -> Result:
     return replace(trial, hypotheses=hypotheses, experiments=built, notes=tuple(notes)).run()
 
 
-def _beyond(last: Point) -> list[str]:
+def _beyond(last: Point, unit: str) -> list[str]:
     """Warn of a list that recovers surely more than there is to recover."""
     recovered = last.recovered[REPORT]
     if not recovered.low > 100:
         return []
     return [
         f"the list recovers more than all that the baseline takes away, {PLAIN.with_interval(recovered, 1, unit='%')}: "
-        "it leaves out what makes the model worse at this. The absolute change says how far it is from the model, "
-        f"and a search by the metric {KL.name} finds the list that is nearest to it"
+        f"it leaves out what makes the model worse at this, and is {PLAIN.number(last.change, 2)} {unit} from the "
+        f"model in the mean. A search by the metric {KL.name} finds the list that is nearest to the model"
     ]
 
 

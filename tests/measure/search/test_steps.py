@@ -294,9 +294,10 @@ def test_it_ends_where_the_stop_fold_gains_nothing() -> None:
 def test_more_than_all_is_told() -> None:
     """Where it is sure."""
     for low in (99.9, 100.1):
-        last: Any = SimpleNamespace(recovered={"report": Interval(134.2, low, 158.0)})
-        said = _beyond(last)
-        assert [("134.2 %" in each, "metric kl" in each) for each in said] == [(True, True)] * (low > 100)
+        last: Any = SimpleNamespace(recovered={"report": Interval(134.2, low, 158.0)}, change=1.83)
+        said = _beyond(last, "logits")
+        assert len(said) == (low > 100)
+        assert all(word in each for each in said for word in ("134.2 %", "1.83 logits", "metric kl"))
 
 
 @pytest.mark.parametrize(
