@@ -111,6 +111,7 @@ class Evaluator:
         self.model = model.to(settings.torch_dtype, settings.where)
         self.experiments, self.metrics, self.settings = experiments, tuple(metrics), settings
         self._reference, self._arrays, self._quiet, self._receipt = reference, arrays, quiet, receipt
+        assert given is None or passed is not None, "what is given passes no gate: it is to choose by"
         self._gates, self._given = passed, given
         self._held: dict[int, dict[Node, Tensor]] = {}
         self._runners: dict[tuple[int, int], Runner] = {}
