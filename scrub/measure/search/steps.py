@@ -3,13 +3,15 @@
 Each step scores all cells in reach at the list that there is (:mod:`scrub.measure.search.screen`), measures the best
 few exactly as one plan, and takes the best of these. Where a cell of the list could go, by its score, and leave a list
 that is better than the best one of its size, that is measured too, and done if it is true (floating selection: Pudil,
-Novovicova and Kittler 1994): what went in early may be of no use later.
+Novovicova and Kittler 1994): what went in early may be of no use later. At 2, 4, 8 ... cells it looks whether the cells
+that had the best scores at the start are better together than what it has: cells that bring nothing one by one, like
+the queries, keys and values of one head, are among them, and no step finds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -42,6 +44,7 @@ class Step:
     expected: float = float("nan")
     gain: float = float("nan")
     checked: int = 0
+    whole: bool = False  # whether the list is another as a whole, and not by this cell alone
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Way:
     lists: dict[int, tuple[Kept, float]]
     steps: list[Step] = field(default_factory=list)
     by: dict[int, Step] = field(default_factory=dict)  # the step that came to the list of each size
+    changed: set[Cell] = field(default_factory=set)  # cells that went in or out on it
 
     def add(self, step: Step, value: float) -> None:
         """Go one step further."""
@@ -111,7 +115,8 @@ class Search:
         now = start
         while True:
             at = _at(name, way, now, start, without)
-            step = self._known(at, now) or self._float(now, way, weights)
+            step = self._known(at, now) or self._ranked(start, now, way, weights, without)
+            step = step or self._float(now, way, weights)
             if step is None or (step.added == grows and len(now) == last):  # it may be known from a longer search
                 step = None if len(now) == last else self._next(now, weights, without, grows)
             if step is None:
@@ -119,6 +124,7 @@ class Search:
             self.record.move(at, self._said(step))
             now = step.kept
             way.add(step, self._value(now, weights))
+            way.changed |= now - start if step.whole else {step.cell}
             if self.watch is not None:
                 self.watch(name, step)
             if until is not None and until(way):
@@ -127,17 +133,20 @@ class Search:
 
     def _said(self, step: Step) -> dict[str, object]:
         cell = step.cell
-        about = [cell.place, cell.component, cell.part, cell.by, step.added, step.expected, step.gain, step.checked]
-        return {"step": about}
+        about = [*astuple(cell), step.added, step.expected, step.gain, step.checked]
+        return {"step": about} | ({"kept": [astuple(each) for each in step.kept]} if step.whole else {})
 
     def _known(self, at: str, now: Kept) -> Step | None:
         """Give the step that was made from here before this search was begun again."""
         move = self.record.moves.get(at)
         if move is None:
             return None
-        place, component, part, by, added, *numbers = move["step"]
-        cell = Cell(place, component, part, by)
-        return Step(cell, added, now | {cell} if added else now - {cell}, *numbers)
+        place, component, part, by, added, expected, gain, checked = move["step"]
+        cell, whole = Cell(place, component, part, by), "kept" in move
+        kept = now | {cell} if added else now - {cell}
+        if whole:
+            kept = frozenset(Cell(*each) for each in move["kept"])
+        return Step(cell, added, kept, expected, gain, checked, whole)
 
     def _value(self, kept: Kept, weights: Weights | None) -> float:
         return self._mean(self.exact([kept])[0][0], weights)
@@ -210,13 +219,29 @@ class Search:
             found += self._measured(now, more, weights, grows) if more else []
         return replace(self._best(found, weights), checked=len(found))
 
+    def _ranked(
+        self, start: Kept, now: Kept, way: Way, weights: Weights | None, without: Collection[Cell]
+    ) -> Step | None:
+        """Take the cells that had the best scores at the start, at 2, 4, 8 ... of them, if they are surely better."""
+        size = len(now) - len(start)
+        if not way.grows or self.checked is None or size < 2 or size & (size - 1):
+            return None
+        order = self._order(start, weights, True, without)[:size]
+        if len(order) < size or np.isnan(order[0][1]):
+            return None
+        kept = start.union(cell for cell, _ in order)
+        if not self._surely(kept, way.lists[len(now)][0], weights):
+            return None
+        gain = self._value(kept, weights) - self._value(now, weights)
+        return Step(order[-1][0], True, kept, gain=gain, checked=1, whole=True)
+
     def _float(self, now: Kept, way: Way, weights: Weights | None) -> Step | None:
         """Undo an earlier step where the list of that size is better so than any before."""
         size = len(now) + (-1 if way.grows else 1)
         if not way.steps or size not in way.lists or self.checked is None:
             return None
         value, last, best = self._value(now, weights), way.steps[-1].cell, way.lists[size][1] + self._tie
-        mine = {step.cell for step in way.steps} - {last}
+        mine = way.changed - {last}
         order = [each for each in self._order(now, weights, not way.grows) if each[0] in mine][:1]
         likely = [each for each in order if value + each[1] > best]
         if not likely:

@@ -154,6 +154,41 @@ def test_floating_finds_two_that_only_work_together(fold: Fold, monkeypatch: pyt
     assert [step.added for step in way.steps[:4]] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("sure", [True, False])
+def test_cells_that_only_work_together_are_taken_together(
+    fold: Fold, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sure: bool
+) -> None:
+    """Three that bring nothing one by one, but have the best scores at the start; one of them isn't needed."""
+    a, b, c, d, *others = fold.cells.every
+    monkeypatch.setattr("scrub.measure.search.steps.SURE", 0.0 if sure else np.inf)
+
+    def value(kept: Kept) -> float:
+        small = 0.1 * len(kept & {*others}) - 0.05 * (c in kept)
+        return small + 3.0 * ({a, b, d} <= kept)
+
+    def scored(_: Search, now: Kept) -> Scored:
+        best = dict.fromkeys((a, b, c, d), 9.0) if not now else {}
+        gains = [best.get(cell, value(now ^ {cell}) - value(now)) for cell in fold.cells.every]
+        return Scored(fold.cells.every, np.array(gains)[:, None])
+
+    table = Table(value, monkeypatch, fold)
+    monkeypatch.setattr(Search, "_scored", scored)
+    ways = []
+    for _ in range(2):  # and what was kept of it says the same
+        table.search.record = Record(tmp_path / "record", {"about": 0})
+        ways.append(table.search.grown("found", 4))
+    way, again = ways
+    assert [step.whole for step in way.steps].count(True) == sure
+    assert ({a, b, d} <= way.lists[4][0]) == sure
+    assert not sure or c not in way.lists[4][0], "it goes again"
+    assert list(map(str, again.steps)) == list(map(str, way.steps))
+    assert [step.kept for step in again.steps] == [step.kept for step in way.steps]
+    assert again.lists == way.lists
+    start = frozenset(others[:1])
+    from_there = table.search.grown("further", 5, start)
+    assert start <= from_there.lists[5][0]
+
+
 def test_of_what_is_as_good_that_which_changes_less_is_taken(fold: Fold) -> None:
     steps = [
         Step(cell, True, frozenset({cell}), gain=gain)
