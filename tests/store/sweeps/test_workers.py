@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -257,7 +258,8 @@ def start(folder: Path, script: str) -> subprocess.Popen[str]:
     path.write_text(textwrap.dedent(script))
     command = [sys.executable, str(path)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which programs behind `&` are started deaf to
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heard)  # noqa: PLW1509
 
 
 def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
