@@ -25,12 +25,13 @@ from rich.console import Console
 
 from scrub import Settings
 from scrub.data.settings import FOLDS
+from scrub.measure.search.asked import CHECKED
 from scrub.measure.search.cells import Cell, Cells
 from scrub.measure.search.exact import Exact, Kept, Record
 from scrub.measure.search.fold import WHOLE, Fold, Sums
 from scrub.measure.search.found import REPORT, SEARCH
 from scrub.measure.search.screen import Screen
-from scrub.measure.search.steps import BEYOND, CHECKED, Search, Step
+from scrub.measure.search.steps import BEYOND, Search, Step
 from scrub.paths.hashes import hash_of
 from scrub.study.draws import generator
 from scrub.study.metric import ROLES
@@ -290,7 +291,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--random", type=int, default=20, help="random lists of each size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=3, help="of a plain forward pass")
-    parser.add_argument("--kept", type=Path, help="a file with what methods chose: what is there isn't chosen again")
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        help="a file with what methods chose: what is there isn't chosen again, whatever changed in the code",
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     say = partial(Console(highlight=False, width=250, soft_wrap=True, markup=False).print)

@@ -1,4 +1,4 @@
-"""Annotated shapes are checked whenever a function that has some is called, and whenever it returns.
+"""Annotated shapes are checked whenever a function that has some returns, or fails.
 
 An int passes where a float is asked for, as for type checkers. Arguments of the same types, shapes and plain values
 pass or fail alike: what has passed is remembered.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,9 @@ from wording import tells
 from scrub.data.columns import guess_column, unmasked
 from scrub.data.examples import Examples
 from scrub.data.load import load_examples
-from scrub.data.opening import BLOCK_CHARACTERS, Files, guarded, held_out, pieces
+from scrub.data.opening import BLOCK_CHARACTERS, held_out, pieces
 from scrub.data.reading import BLOCK_WINDOWS
 from scrub.data.rows import _pieces, rows
-from scrub.data.streams import ROWS_AT_ONCE, _silently
 from scrub.text.errors import ScrubError
 from scrub.training.corpus import train_tokenizer
 
@@ -416,39 +413,3 @@ def test_a_long_text_is_cut_where_words_begin(monkeypatch: pytest.MonkeyPatch) -
     assert "".join(found) == text
     assert max(map(len, found)) <= 10
     assert [piece[0] for piece in found[1:4]] == [" "] * 3
-
-
-@pytest.mark.parametrize("through", [_silently, partial(guarded, where="mine")])
-@pytest.mark.parametrize("before", [0, 1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 3 * ROWS_AT_ONCE + 2])
-def test_rows_before_a_damaged_one_are_read(before: int, through: Callable[[Iterable[Any]], Iterator[Any]]) -> None:
-    """And who needs no more than these isn't told of it."""
-
-    def damaged() -> Iterator[int]:
-        yield from range(before)
-        raise ValueError("it is damaged")
-
-    found: list[int] = []
-    with pytest.raises((ScrubError, ValueError), match="it is damaged"):  # noqa: PT012
-        for each in through(damaged()):
-            found.append(each)
-    assert found == list(range(before))
-    assert list(islice(through(damaged()), before)) == found
-    assert list(through(range(before))) == found
-
-
-def test_what_is_read_is_no_further_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows and files behind the last that is needed are neither read nor told of."""
-    for number in range(5):
-        Path(f"{number}.txt").write_text("text")
-    seen: list[str] = []
-    texts = Files.texts
-
-    def watched(files: Files) -> Iterator[tuple[int, str]]:
-        for number, text in texts(files):
-            seen.append(text)
-            yield number, text
-
-    monkeypatch.setattr(Files, "texts", watched)
-    stream = rows(".").numbered
-    next(iter(stream))
-    assert len(seen) == 1

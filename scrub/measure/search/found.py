@@ -31,7 +31,7 @@ class Point:
     """The list of one size: its cells, what changed from the size before, and what it recovers in percent, by fold.
 
     `gain` is what it recovers more than that one on the search fold, in percent, and `further` on the stop fold;
-    `expected` is what one cell was to bring to first order, where one alone changed. `scrubs` is the percent of the
+    `expected` is what one cell was to bring to first order, where one alone was taken. `scrubs` is the percent of the
     baseline's paths that are resampled still; `change` the mean absolute change of the metric, and `kl` the divergence,
     in nats, on the report fold.
     """

@@ -336,11 +336,14 @@ def test_more_than_all_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("candidates", "checked", "measured"),
-    [(2, 4, 2), (5, 4, 3), (27, 4, 3), (31, 4, 4), (50, 4, 5), (99, 4, 8), (99, 12, 10), (300, 12, 24), (27, None, 27)],
+    ("candidates", "checked", "first", "measured"),
+    [
+        *((2, 4, 2, 2), (5, 4, 3, 3), (27, 4, 3, 3), (31, 4, 4, 4), (50, 4, 4, 5), (99, 4, 4, 8)),
+        *((99, 12, 10, 10), (300, 12, 12, 24), (27, None, 27, 27)),
+    ],
 )
 def test_how_many_are_measured(
-    fold: Fold, monkeypatch: pytest.MonkeyPatch, candidates: int, checked: int | None, measured: int
+    fold: Fold, monkeypatch: pytest.MonkeyPatch, candidates: int, checked: int | None, first: int, measured: int
 ) -> None:
     """So many, then as many more if they are expected to be better, of few a tenth in all, but three at least."""
     cells = [Cell("a1.ind/k", f"a0.{at}") for at in range(candidates)]
@@ -358,6 +361,5 @@ def test_how_many_are_measured(
         asked.clear()
         step = search._next(frozenset(), None, (), True)
         assert step is not None
-        few = candidates if checked is None else min(checked, max(3, -(-candidates // 10)), candidates)
-        assert asked[0] == few
-        assert sum(asked) == step.checked == (measured if worth < 1 else few)
+        assert asked[0] == first
+        assert sum(asked) == step.checked == (measured if worth < 1 else first)
