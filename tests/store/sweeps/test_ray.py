@@ -118,7 +118,8 @@ def node(folder: str, name: str, *options: str) -> Iterator[subprocess.Popen[byt
 def kill(pid: int) -> None:
     """Kill a process and all that it started."""
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # those that another started end with it
+            process.kill()
 
 
 def wait_for(port: int) -> None:
