@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from scrub.data.examples import Examples
@@ -113,6 +113,11 @@ def bind(
     kept = {leaf: known(leaf, pairing, members) for leaf in leaves if leaf.op in KNOWN and known is not None}
     on_way = {leaf: on_its_way(value, device) for leaf, value in bound.items()}
     return {**on_way, **kept}, torch.from_numpy(real)
+
+
+def summed(measured: Float[Tensor, "batch #some 1"], real: Bool[Tensor, "batch some"]) -> Float[Tensor, " batch"]:
+    """Sum what was measured at each example's rows, on its device, where they are real."""
+    return measured[..., 0].expand(real.shape).masked_fill(~real.to(measured.device), 0).sum(-1)
 
 
 def _drawn(leaf: Node, source: Draw, pairing: Pairing, members: Members, sizes: Sizes) -> Shaped[np.ndarray, "..."]:

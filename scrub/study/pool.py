@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from scrub.graph.node import Node
 from scrub.models.model import Model
 from scrub.plan.plan import compile_plan
 from scrub.plan.pooled import computed, source_of, with_pool
-from scrub.plan.runner import Runner
+from scrub.plan.runner import Runner, on_its_way
 from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
 from scrub.study.looks import off_by
@@ -84,7 +83,7 @@ class Pool:
             task, at = bar.add_task(str(self), total=len(missing)), dict.fromkeys(self._named, 0)
             for name, value in self._on(missing):
                 rows = missing[at[name] : at[name] + len(value)]
-                self._values[name][torch.from_numpy(rows).to(value.device)] = value.movedim(-2, 1)
+                self._values[name][on_its_way(rows, value.device)] = value.movedim(-2, 1)
                 at[name] += len(value)
                 bar.update(task, completed=min(at.values()))
         self._known[missing] = True
@@ -95,7 +94,7 @@ class Pool:
         assert self._known[wanted].all(), "what is read was prepared"
         (name,) = (name for name, of in self._named.items() if of is leaf.arguments["of"])
         values = self._values[name]
-        row, at = (torch.from_numpy(each).to(values.device) for each in (wanted, pairing.at(source_of(leaf))[members]))
+        row, at = (on_its_way(each, values.device) for each in (wanted, pairing.at(source_of(leaf))[members]))
         return values[row, at].movedim(1, -2)
 
     def check(self, pairing: Pairing, tolerance: float) -> float:

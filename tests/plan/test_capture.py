@@ -7,17 +7,12 @@ memory that they were recorded with.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 from weakref import ref
 
 import pytest
 import torch
+from pretended import Tape, tape_graphs
 from small import Small
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import scrub.plan.capture
 from scrub.graph.node import Node
@@ -26,43 +21,9 @@ from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
 
 
-class Tape(TorchDispatchMode):
-    """Records operations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.played = 0
-        self.operations: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
-
-    def __torch_dispatch__(self, function: Any, _: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        self.operations.append((function, args, kwargs or {}, made))
-        return made
-
-    def replay(self) -> None:
-        self.played += 1
-        for function, args, kwargs, made in self.operations:
-            for old, new in zip(tree_leaves(made), tree_leaves(function(*args, **kwargs)), strict=True):
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-
-
 @pytest.fixture
 def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
-    made: list[Tape] = []
-
-    def tape() -> Tape:
-        made.append(Tape())
-        return made[-1]
-
-    @contextmanager
-    def capturing(tape: Tape) -> Iterator[None]:
-        with tape:
-            yield
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", tape)
-    monkeypatch.setattr(scrub.plan.capture, "capturing", capturing)
-    return made
+    return tape_graphs(monkeypatch)
 
 
 def others(bound: dict[Node, Tensor], number: int) -> dict[Node, Tensor]:

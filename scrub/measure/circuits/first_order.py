@@ -28,7 +28,7 @@ from scrub.paths.sources import X, Y
 from scrub.paths.taps import STREAM, Tap, exchanged, given, on_given, on_other
 from scrub.plan.plan import compile_plan
 from scrub.plan.runner import Runner
-from scrub.study.binding import Members, bind
+from scrub.study.binding import Members, bind, summed
 from scrub.study.draws import Pairing
 from scrub.study.metric import Metric
 from scrub.text.errors import ScrubError
@@ -128,7 +128,7 @@ class FirstOrder:
         for batch in batches:
             bound, real = bind(runner.leaves, batch.pairing, batch.members, self.model.device)
             out = runner(bound | {given(str(X)): batch.x, given(str(Y)): batch.y})
-            each = [out[str(at)][..., 0].expand(real.shape).masked_fill(~real, 0).sum(-1) for at in range(len(graphs))]
+            each = [summed(out[str(at)], real) for at in range(len(graphs))]
             found.append(torch.stack(each).double().cpu().numpy())
         return found
 
@@ -195,8 +195,7 @@ class FirstOrder:
         """Compute the metric with something added at every tap, summed over the scored positions of each example."""
         bound, real = bind(self._gradient.leaves, batch.pairing, batch.members, self.model.device)
         bound |= {given(EMB): batch.point(fraction)} | {given(place): each for place, each in added.items()}
-        measured = self._gradient(bound)["metric"][..., 0].expand(real.shape)
-        return measured.masked_fill(~real.to(measured.device), 0).sum(-1)
+        return summed(self._gradient(bound)["metric"], real)
 
     def _gradients(self, total: Float[Tensor, ""], taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the gradient of the metric at every tap. Raises ScrubError if it has none."""

@@ -26,7 +26,7 @@ from scrub.paths.edges import EMB
 from scrub.paths.sources import X, Y
 from scrub.paths.taps import STREAM, Tap, Taps, exchanged, given, on_given, on_other
 from scrub.plan.runner import Runner
-from scrub.study.binding import Members, bind
+from scrub.study.binding import Members, bind, summed
 from scrub.study.draws import Pairing
 from scrub.study.metric import Metric
 from scrub.study.settings import Settings
@@ -244,8 +244,7 @@ class Screen:
             zeros = {place: torch.zeros_like(each).requires_grad_() for place, each in made.items()}
             on = {**bound, **batch.known, **{given(place): each for place, each in zeros.items()}}
             on |= self._between(batch.members, fraction) if self._fractions else {}
-            measured = at.gradient(on)["metric"][..., 0].expand(real.shape)
-            total = measured.masked_fill(~real.to(measured.device), 0).sum()
+            total = summed(at.gradient(on)["metric"], real).sum()
             if not total.requires_grad:
                 raise NoGradientError(f"the metric {self._metric.name!r} has no gradient")
             for place, each in zip(

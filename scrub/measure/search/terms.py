@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from scrub.measure.search.parts import BY_MASK, IN_MASKS
 from scrub.paths.splits import in_masks
 from scrub.paths.taps import exchanged, given, on_other, on_others
 from scrub.plan.plan import compile_plan
-from scrub.plan.runner import Runner
+from scrub.plan.runner import Runner, on_its_way
 from scrub.study.binding import Members, bind
 from scrub.study.draws import Pairing
 from scrub.study.settings import Settings
@@ -113,7 +112,7 @@ class Terms:
         rows = self._place(pairing)[members]
         follow = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
         values = self._all(pairing)[leaf]
-        return values[rows[0] : rows[0] + len(rows)] if follow else values[torch.from_numpy(rows).to(values.device)]
+        return values[rows[0] : rows[0] + len(rows)] if follow else values[on_its_way(rows, values.device)]
 
     def of(self, pairing: Pairing, members: Members) -> Mapping[Node, Tensor]:
         """Give what all leaves stand for on some examples."""

@@ -60,7 +60,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a file of rows. Raises Damaged if it is damaged, or not what it should be."""
     verified(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path.absolute()) as file:  # what begins with "s3:" is no file's path to pyarrow, but a URI
             found = file.read(columns)
             for name in set(LATER).intersection(columns or ()) - set(found.column_names):
                 found = found.append_column(LOSSES.field(name), pa.nulls(len(found), LOSSES.field(name).type))

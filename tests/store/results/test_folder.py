@@ -48,6 +48,16 @@ def test_a_folder_of_another_version(own: Path, capsys: pytest.CaptureFixture[st
     assert sorted(own.rglob("results/**/*")) == before
 
 
+@pytest.mark.parametrize("name", ["cuda:1", "s3:mine", "file:a", "a[1]", "*?", "p%20q#", "ü 'n'"])
+def test_a_folder_has_any_name(own: Path, name: str) -> None:
+    """Also one that looks like a URI or a pattern."""
+    (own / "results").rename(own / name)
+    found = Results(name)
+    found.refresh()
+    assert found.notes == []
+    assert known(found)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"other": 1}', "\x00\xff", "[" * 9999])
 def test_a_garbled_format(own: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
     (own / "results/format.json").write_text(content, errors="surrogateescape")
