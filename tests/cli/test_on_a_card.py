@@ -40,14 +40,13 @@ hypothesis = Hypothesis(
 """
 PAIRS = "--prompts random-tokens --count 7 --length 5"
 TEXT = "--data words --sequences 7"
-FEW = "--no-rival --resamples 0"
+FEW = "--no-rival --no-stop --resamples 0"
 COMMANDS = {
-    "run": "run induction/refined_5 --sequences 31 --draws 2 --batch 3",
+    "run": "run induction/refined_3 --sequences 31 --draws 2 --batch 3",
     "controls": "run induction/drawn --sequences 31 --draws 2 --batch 3",
     "kl": "run induction/naive --sequences 31 --model standard --metric kl",
     "sweep": "compare naive refined_1 --study induction --results DEVICE --sequences 31 --draws 9 --workers 1",
-    "search": f"search induction/naive --size 2 --sequences 31 --draws 2 --no-stop {FEW}",
-    "masks": f"search induction/naive --size 2 --candidates masks --parts v --metric kl {FEW} --sequences 31",
+    "search": f"search induction/naive --size 2 --candidates masks --parts v --metric kl {FEW} --sequences 31",
     "ablate": f"ablate tiny --heads {TEXT} --how mean",
     "patch": f"patch tiny a1.ind a0.prev {PAIRS} --every-position",
     "attribute": f"attribute --model tiny {PAIRS} --top 3",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -152,11 +152,13 @@ class _Ends:
     size: int
     stop: bool
     why: str = ""
+    _seen: set[int] = field(default_factory=set)
 
     def __call__(self, way: Way) -> bool:
-        """Look at the last step."""
+        """Look at the best list of a size that wasn't come to before."""
         size = len(way.steps[-1].kept)
-        new, before = [len(step.kept) for step in way.steps].count(size) == 1, way.lists.get(size - 1)
+        new, before = size not in self._seen, way.lists.get(size - 1)
+        self._seen.add(size)
         if not (self.stop and way.grows and new and 1 < size <= self.size) or before is None:
             return False
         (now, _), (last, _) = self.exact([way.lists[size][0], before[0]])

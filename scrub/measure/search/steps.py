@@ -116,6 +116,8 @@ class Search:
         while True:
             at = _at(name, way, now, start, without)
             step = self._known(at, now) or self._ranked(start, now, way, weights, without)
+            if until is not None and way.steps and not (step and step.whole) and until(way):
+                break  # not before the best of the start were tried
             step = step or self._float(now, way, weights)
             if step is None or (step.added == grows and len(now) == last):  # it may be known from a longer search
                 step = None if len(now) == last else self._next(now, weights, without, grows)
@@ -127,8 +129,6 @@ class Search:
             way.changed |= now - start if step.whole else {step.cell}
             if self.watch is not None:
                 self.watch(name, step)
-            if until is not None and until(way):
-                break
         return way
 
     def _said(self, step: Step) -> dict[str, object]:

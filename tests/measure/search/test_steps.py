@@ -189,6 +189,32 @@ def test_cells_that_only_work_together_are_taken_together(
     assert start <= from_there.lists[5][0]
 
 
+def test_a_search_ends_only_behind_the_best_of_the_start(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bring nothing one by one: where it would end at two cells, they are tried before."""
+    a, b, c, d, *_ = fold.cells.every
+
+    def value(kept: Kept) -> float:
+        return 1.0 * (c in kept) + 0.1 * (d in kept) + 3.0 * ({a, b} <= kept)
+
+    def scored(_: Search, now: Kept) -> Scored:
+        best = {a: 9.0, b: 9.0} if not now else {}
+        gains = [best.get(cell, value(now ^ {cell}) - value(now)) for cell in fold.cells.every]
+        return Scored(fold.cells.every, np.array(gains)[:, None])
+
+    asked: list[Kept] = []
+
+    def ends(way: Way) -> bool:
+        asked.append(way.lists[len(way.steps[-1].kept)][0])
+        return len(asked[-1]) == 2
+
+    table = Table(value, monkeypatch, fold)
+    monkeypatch.setattr(Search, "_scored", scored)
+    way = table.search.grown("found", 4, until=ends)
+    assert asked == [{c}, {a, b}]
+    assert way.list(2) == {a, b}
+    assert max(way.lists) == 2
+
+
 def test_of_what_is_as_good_that_which_changes_less_is_taken(fold: Fold) -> None:
     steps = [
         Step(cell, True, frozenset({cell}), gain=gain)
