@@ -130,7 +130,6 @@ def test_a_value_is_freed_after_its_last_use(model: Small, selected: bool, monke
     plan = compile_plan(study(model), selected)
     leaves = model.leaves(plan)
     once = plan.once(leaves)
-    gc.collect()
     gc.disable()  # what is freed, is freed at once, not by a collection
     try:
         runs = Runs(monkeypatch)

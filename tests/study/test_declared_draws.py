@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import Oracle
+from project import tiny_model
 from scipy import stats
 
 import scrub
@@ -241,12 +242,12 @@ def full_scrub(draws: Mapping[str, tuple[str, str]], rows: np.ndarray, x: int) -
 def test_losses_are_those_of_causal_scrubbing_in_the_mean(draws: str, rules: str) -> None:
     rng = np.random.default_rng(3)
     rows, repeats = rng.integers(0, 31, (6, LENGTH + 1)), 300
-    model = scrub.load_model("attn2l", torch.float64)
+    model = tiny_model()
     every = np.tile(rows, (repeats, 1))
     scored = np.zeros((len(every), LENGTH), dtype=bool)
     scored[:, -1] = True
     mine = scrub.Hypothesis(f"draws {draws}\nq {rules}", name="h", features=FEATURES)
-    study = scrub.Study("** -> y", (mine,), model="attn2l")
+    study = scrub.Study("** -> y", (mine,), model="tiny")
     settings = scrub.Settings(dtype="float64", batch=64, progress=False)
     found = scrub.run(study, model, Examples(every, scored), settings).loss["h/all"].reshape(repeats, -1)
 
