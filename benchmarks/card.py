@@ -4,7 +4,7 @@ Prints, from one run, what studies, and ablating and patching every head, cost t
 host, as in a run that is long enough for all that a card prepares: milliseconds, multiples of a plain forward pass with
 its full cross entropy (launched operation by operation, and captured as one), and the share of the time in which the
 card computes. Then (`xl`) the rate of a forward pass's products with weights, of GPT-2 XL's shape, beside that of one
-large product, what `scrub run induction` takes from start to end, how far four commands are from the same on the CPU,
+large product, what `scrub run induction` takes from start to end, how far five commands are from the same on the CPU,
 and how far TF32 is from float32.
 """
 
@@ -31,7 +31,7 @@ from measuring import Work, alternate, busy, ratio, timed
 from rich.console import Console
 from rich.table import Table
 
-from scrub import Settings, ablate, patch, prepare, prompt_pairs, sweep
+from scrub import Settings, ablate, attribute, patch, prepare, prompt_pairs, sweep
 from scrub.data.examples import Examples
 from scrub.graph.node import node
 from scrub.models.model import Model
@@ -135,7 +135,7 @@ def rate(shape: str, device: str, repeats: int, console: Console) -> None:
 
 
 def agree(sequences: int, device: str, console: Console) -> None:
-    """Print how far what four commands give is from the same on the CPU."""
+    """Print how far what five commands give is from the same on the CPU."""
     pairs = prompt_pairs("attn2l", count=sequences)
 
     def swept(settings: Settings) -> pd.DataFrame:
@@ -147,6 +147,9 @@ def agree(sequences: int, device: str, console: Console) -> None:
         "run": lambda settings: prepare("induction/naive", settings=settings).run().frame(),
         "ablate": lambda settings: ablate("attn2l", pairs, "heads", settings=settings.only(COMPUTING)).frame(),
         "patch": lambda settings: patch("attn2l", pairs, settings=settings.only(COMPUTING)).frame(),
+        "attribute": lambda settings: (
+            attribute(model="attn2l", data=pairs, top=5, settings=settings.only(COMPUTING)).frame().sort_values("edge")
+        ),
         "sweep": swept,
     }
     here, there = (Settings(sequences, device=where, progress=False) for where in ("cpu", device))
@@ -185,7 +188,8 @@ def main(
         if part in parts:
             with torch.inference_mode():
                 cost(what, make, repeats, table)
-    console.print(table)
+    if table.rows:
+        console.print(table)
     if "xl" in parts:
         with torch.inference_mode():
             rate("gpt2-xl" if device != "cpu" else shape, device, repeats, console)

@@ -28,6 +28,8 @@ ACROSS = {"aten::copy_", "aten::_to_copy"}
 INDEXING = {"aten::index", "aten::index_put_", "aten::index_put"}  # which a card does with indices of the CPU, too
 LOOKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::masked_select"}
 LOOKS |= {"aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount"}
+BY_CHANCE = {f"aten::{name}" for name in ("index_add", "index_add_", "scatter_add", "scatter_add_", "cumsum", "histc")}
+BY_CHANCE |= {"aten::bincount", "aten::put_", "aten::scatter_reduce", "aten::median", "aten::kthvalue"}
 FACTORIES = ("arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros")
 FROM_HOST = {"tensor", "as_tensor"}
 _to = Tensor.to
@@ -107,6 +109,8 @@ class Card:
             raise MixedError(f"{name} of tensors of {here} on the CPU and others on a card")
         if name in LOOKS:
             self.count("look")
+        if name in BY_CHANCE and torch._C._current_autograd_node() is None:
+            self.counts[f"in an order of chance: {name}"] += 1
         self.counts["operations"] += not self.replaying
         made = function(*tree_map(_bare, args), **tree_map(_bare, kwargs))
         if name == "aten::copy_":

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from scrub.data.examples import Tokens
 from scrub.data.repeated import NOWHERE
@@ -19,6 +20,7 @@ from scrub.graph.rows import at_positions
 from scrub.models.model import Model
 from scrub.paths.rules import PLACED, held_by
 from scrub.paths.sources import Draw, X, Y
+from scrub.plan.runner import on_its_way
 from scrub.study.draws import Pairing
 from scrub.study.read import read
 from scrub.text.errors import ScrubError
@@ -160,11 +162,13 @@ def _check_counts(counts: Int[np.ndarray, " place"], over: Averaged) -> None:
 def _at_places(
     value: Float[Tensor, "batch *head position width"], places: Int[np.ndarray, "batch position"], count: int
 ) -> Float[Tensor, "1 *head place width"]:
-    """Add up the rows of each place, those of pads for none."""
+    """Add up the rows of each place, those of pads for none; on a card in their order, too, which index_add isn't."""
     rows = value.movedim(-2, 1).flatten(0, 1).double()
-    at = torch.from_numpy(np.where(places == NOWHERE, count, places).ravel()).to(value.device)
-    total = rows.new_zeros(count + 1, *rows.shape[1:]).index_add_(0, at, rows)[:count]
-    return total.movedim(0, -2)[None]
+    by_place = np.argsort(places, axis=None, kind="stable")[(places == NOWHERE).sum() :]
+    starts = np.searchsorted(places.ravel()[by_place], np.arange(count))
+    order, starts = (on_its_way(each, value.device) for each in (by_place, starts))
+    total = embedding_bag(order, rows.flatten(1), starts, mode="sum")
+    return total.unflatten(1, rows.shape[1:]).movedim(0, -2)[None]
 
 
 @dataclass(frozen=True)

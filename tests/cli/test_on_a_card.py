@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from circuited import make_models
+from circuited import make_models, write_pairs
 from pretended import MixedError, pretended_card
 from project import N_CTX
 
@@ -48,6 +48,7 @@ COMMANDS = {
     "sweep": "compare naive refined_1 --study induction --results DEVICE --sequences 31 --draws 9 --workers 1",
     "search": f"search induction/naive --size 2 --candidates masks --parts v --metric kl {FEW} --sequences 31",
     "ablate": f"ablate tiny --heads {TEXT} --how mean",
+    "padded": "ablate small a1.0 m0 --data pairs.jsonl --how mean",
     "patch": f"patch tiny a1.ind a0.prev {PAIRS} --every-position",
     "attribute": f"attribute --model tiny {PAIRS} --top 3",
     "integrated": f"attribute --model standard {TEXT} --method eap-ig --top 3",
@@ -55,6 +56,7 @@ COMMANDS = {
     "heads": "heads tiny --prompt abyab --answer y --prompts random-tokens --how mean",
     "direct": f"direct tiny {PAIRS}",
     "lens": f"lens tiny {PAIRS}",
+    "drawn": "generate tiny --prompt abcab --temperature 0.7 --tokens 5",
     "generate": "generate tiny --prompt abcab --ablate a1.2 --tokens 5",
 }
 OWN = frozenset({"device", "batch", "command", "seconds"})  # of the place, not of what is computed
@@ -86,8 +88,10 @@ def apart(one: Any, other: Any, at: str = "") -> float:
 def test_numbers_are_those_of_a_cpu(scrub: Scrub, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(beside, "RANDOM", 2)  # lists of cells beside what a search finds
     monkeypatch.setattr(beside, "RANDOM_ELSEWHERE", 1)
-    if name == "circuit":
+    if name in {"circuit", "padded"}:
         make_models(Path("models"))
+        write_pairs(Path("pairs.jsonl"))
+    if name == "circuit":
         assert scrub(f"attribute --model small {PAIRS} --dtype float64 --device cpu --export scores.json").status == 0
     found = []
     for device in ("cpu", "cuda:1"):
@@ -98,6 +102,7 @@ def test_numbers_are_those_of_a_cpu(scrub: Scrub, monkeypatch: pytest.MonkeyPatc
         assert said.status == 0, said.err
         found.append(json.loads(Path("found.json").read_text()))
         assert (counts.get("operations", 0) > 100) == (device != "cpu")
+        assert not [each for each in counts if "of chance" in each], "the bits would be others each time"
     assert apart(*found) < 1e-9
 
 

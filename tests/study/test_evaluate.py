@@ -298,6 +298,10 @@ def test_filling_up_changes_no_number(
     def watched(*arguments: Any, **more: Any) -> Any:
         bound, real = bind(*arguments, **more)
         shapes.append({leaf: value.shape for leaf, value in bound.items()})
+        places = list(map(tuple, bound[node("rows")][:2].T.tolist()))
+        own = set(places[: int(real.sum())])
+        assert len(own) == real.sum()
+        assert own.isdisjoint(places[len(own) :]), "which is written last would be chance"
         return bound, real
 
     bind = scrub.study.evaluate.bind

@@ -59,10 +59,11 @@ class Choice:
         if self.temperature is None:
             return np.asarray(logits.argmax(-1).cpu().numpy())
         exact = logits.double()
-        chances = ((exact - exact.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
-        wanted = torch.from_numpy(lots).to(chances)[:, None] * chances[:, -1:]
+        each = ((exact - exact.amax(-1, keepdim=True)) / self.temperature).softmax(-1)
+        chances = each.cpu().cumsum(-1)  # a card adds up in another order each time
+        wanted = torch.from_numpy(lots)[:, None] * chances[:, -1:]
         found = torch.searchsorted(chances, wanted, right=True)[:, 0]
-        return np.asarray(found.clamp(max=logits.shape[-1] - 1).cpu().numpy())
+        return np.asarray(found.clamp(max=logits.shape[-1] - 1).numpy())
 
 
 @dataclass(frozen=True)

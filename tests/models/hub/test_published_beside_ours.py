@@ -9,6 +9,7 @@ import string
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -147,7 +148,7 @@ def test_redwoods_percentages_beside_ours(full: Hub, run: Run) -> None:
     assert facts["digest"] == [result.digest]
     assert facts["sequences"] == ["17"]
     assert facts["weights"] == [load_model("redwood_attn_2l", torch.float64).weights_hash]
-    assert versions["torch"] == [torch.__version__]
+    assert versions["torch"] == [version("torch")]
     assert versions["dtype"] == ["float64"]
     assert versions["device"][0].startswith("cpu, ")
     assert f"python benchmarks/published.py {' '.join(FEW)} --only induction\n" in page
