@@ -166,9 +166,9 @@ def _at_places(
     rows = value.movedim(-2, 1).flatten(0, 1).double()
     by_place = np.argsort(places, axis=None, kind="stable")[(places == NOWHERE).sum() :]
     starts = np.searchsorted(places.ravel()[by_place], np.arange(count))
-    order, starts = (on_its_way(each, value.device) for each in (by_place, starts))
-    total = embedding_bag(order, rows.flatten(1), starts, mode="sum")
-    return total.unflatten(1, rows.shape[1:]).movedim(0, -2)[None]
+    order, bags = (on_its_way(each, value.device) for each in (by_place, starts))
+    total = embedding_bag(order, rows.flatten(1), bags, mode="sum")
+    return total.reshape(count, *rows.shape[1:]).movedim(0, -2)[None]
 
 
 @dataclass(frozen=True)
