@@ -2,7 +2,8 @@
 
 What is on a card and what is on the CPU can't be computed with together, there as here; each copy between them, and
 each look at numbers (for which the host waits), is counted. Of CUDA what is used is there: events, memory, and graphs,
-in which nothing may be waited for. The numbers are the CPU's.
+in which nothing may be waited for. The numbers are the CPU's. It is laxer than a card in what nobody does here: with
+gradients that are on the CPU, tensors of inference mode that gradients need, and results that are read too early.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MEMORY = 1 << 34  # bytes of a card
 ACROSS = {"aten::copy_", "aten::_to_copy"}
 INDEXING = {"aten::index", "aten::index_put_", "aten::index_put"}  # which a card does with indices of the CPU, too
 LOOKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::masked_select"}
-LOOKS |= {"aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount"}
+LOOKS |= {"aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount", "aten::allclose"}
 BY_CHANCE = {f"aten::{name}" for name in ("index_add", "index_add_", "scatter_add", "scatter_add_", "cumsum", "histc")}
 BY_CHANCE |= {"aten::bincount", "aten::put_", "aten::scatter_reduce", "aten::median", "aten::kthvalue"}
 FACTORIES = ("arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros")
@@ -75,8 +76,8 @@ class OnCard(Tensor):
     def data_ptr(self) -> int:
         return self.inner.data_ptr()
 
-    def numpy(self, *, force: bool = False) -> Any:
-        raise TypeError(f"can't convert {self.where} device type tensor to numpy. Use Tensor.cpu() first ({force})")
+    def numpy(self, **_: Any) -> Any:
+        raise TypeError(f"can't convert {self.where} device type tensor to numpy. Use Tensor.cpu() first")
 
     __array__ = numpy
 
@@ -98,16 +99,22 @@ class Card:
         name = function._schema.name
         given = [each for each in tree_leaves([args, kwargs]) if isinstance(each, Tensor)]
         there = [each for each in given if isinstance(each, OnCard)]
-        here = [tuple(each.shape) for each in given if not isinstance(each, OnCard) and each.dim()]
+        numbers = name in ACROSS or torch.Tag.pointwise in function.tags  # of the CPU, which a card is handed with it
+        here = [tuple(e.shape) for e in given if not isinstance(e, OnCard) and (e.dim() or not numbers)]
         if len({each.where for each in there}) > 1:
             raise MixedError(f"{name} of tensors of two cards")
-        if name in ACROSS and here:
-            self.count("to card" if isinstance(given[0], OnCard) else "from card")
-        elif name in INDEXING and here and isinstance(given[0], OnCard):
+        if name in ACROSS and len(there) < len(given):
+            pinned = all(isinstance(each, OnCard) or hasattr(each, "pinned") for each in given)
+            later = pinned and bool(kwargs.get("non_blocking") or args[2:])
+            self.count(("to card" if isinstance(given[0], OnCard) else "from card") + ("" if later else ", waiting"))
+        elif name in INDEXING and here and all(isinstance(each, OnCard) for each in (args[0], *args[2:3])):
             self.count("index from host")
         elif here:
             raise MixedError(f"{name} of tensors of {here} on the CPU and others on a card")
-        if name in LOOKS:
+        by_mask = name in INDEXING and any(
+            each.dtype is torch.bool for each in tree_leaves(args[1]) if each is not None
+        )
+        if name in LOOKS or by_mask:
             self.count("look")
         if name in BY_CHANCE and torch._C._current_autograd_node() is None:
             self.counts[f"in an order of chance: {name}"] += 1
@@ -163,11 +170,13 @@ class Tape(TorchDispatchMode):
     def replay(self) -> None:
         self.played += 1
         CARD.replaying = True  # it is launched as one
-        for function, args, kwargs, made in self.operations:
-            for old, new in zip(tree_leaves(made), tree_leaves(function(*args, **kwargs)), strict=True):
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-        CARD.replaying = False
+        try:
+            for function, args, kwargs, made in self.operations:
+                for old, new in zip(tree_leaves(made), tree_leaves(function(*args, **kwargs)), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+        finally:
+            CARD.replaying = False
 
 
 def tape_graphs(patch: pytest.MonkeyPatch) -> list[Tape]:
@@ -198,16 +207,24 @@ def making(name: str) -> Callable[..., Any]:
     function = getattr(torch, name)
 
     def make(*args: Any, **kwargs: Any) -> Any:
-        kwargs.pop("pin_memory", None)
+        pinned = kwargs.pop("pin_memory", False)
         where = _device(kwargs.get("device"))
         if where is None or where.type != "cuda":
-            return function(*args, **kwargs)
+            made = function(*args, **kwargs)
+            return _pinned(made) if pinned else made
         if name in FROM_HOST:
             CARD.count("to card, waiting")
         made = function(*args, **{**kwargs, "device": CPU})
         return made if isinstance(made, OnCard) else OnCard(made, where)
 
     return make
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """Lay a tensor into memory from which a card reads while the host goes on."""
+    made = tensor.clone()
+    made.pinned = True  # type: ignore[attr-defined]
+    return made
 
 
 def moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -224,7 +241,8 @@ def moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return _to(cast.inner, to)
     if "cuda" not in {to.type, now.type}:
         return _to(cast, to)
-    return _Moved.apply(cast, to, kwargs.get("non_blocking", False))  # type: ignore[no-any-return]
+    later = kwargs.get("non_blocking", False) and to.type == "cuda" and hasattr(tensor, "pinned")
+    return _Moved.apply(cast, to, later)  # type: ignore[no-any-return]
 
 
 class _Moved(torch.autograd.Function):
@@ -271,6 +289,6 @@ def pretended_card(patch: pytest.MonkeyPatch) -> Iterator[Card]:
     patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)  # a tensor of the CPU can't become one
     patch.setattr(Tensor, "to", moved)
     patch.setattr(Tensor, "cuda", lambda self: moved(self, "cuda"))
-    patch.setattr(Tensor, "pin_memory", Tensor.clone)
+    patch.setattr(Tensor, "pin_memory", _pinned)
     patch.setattr("scrub.store.sweeps.sweep.local_workers", lambda *_: _ThisProcess(1))
     yield CARD

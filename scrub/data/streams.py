@@ -146,7 +146,7 @@ def _groups(path: Path) -> Iterator[dict[str, Any]]:
     """Read a parquet file, few rows at a time; lists of numbers as arrays."""
     from pyarrow import parquet, types
 
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path.absolute()) as file:  # what begins with "s3:" is no file's path to pyarrow, but a URI
         meta = file.metadata
         for group in range(meta.num_row_groups):
             columns = [meta.row_group(group).column(at) for at in range(meta.num_columns)]

@@ -116,9 +116,12 @@ def bind(
     return {**on_way, **kept}, torch.from_numpy(real)
 
 
-def summed(measured: Float[Tensor, "batch #some 1"], real: Bool[Tensor, "batch some"]) -> Float[Tensor, " batch"]:
+def summed(
+    measured: Float[Tensor, "*key batch #some"], real: Bool[Tensor, "batch some"]
+) -> Float[Tensor, "*key batch"]:
     """Sum what was measured at each example's rows, on its device, where they are real."""
-    return measured[..., 0].expand(real.shape).masked_fill(~real.to(measured.device), 0).sum(-1)
+    padding = on_its_way((~real).numpy(), measured.device)
+    return measured.expand(*measured.shape[:-2], *real.shape).masked_fill(padding, 0).sum(-1)
 
 
 def _drawn(leaf: Node, source: Draw, pairing: Pairing, members: Members, sizes: Sizes) -> Shaped[np.ndarray, "..."]:

@@ -31,7 +31,7 @@ from scrub.plan.plan import Plan, compile_plan
 from scrub.plan.pooled import pooled, with_pool
 from scrub.plan.runner import Place, Runner, on_its_way_back
 from scrub.plan.together import worth_together
-from scrub.study.binding import Batches, Known, Members, Sizes, bind
+from scrub.study.binding import Batches, Known, Members, Sizes, bind, summed
 from scrub.study.draws import BLOCK_SEQUENCES, Pairing, check_named, pair_up
 from scrub.study.experiments import Experiments, Name
 from scrub.study.gates import TOLERANCE_NATS, Gates, check_gates
@@ -360,7 +360,7 @@ class _Totals:
             measured = self._of_wholes(measured, real)
         rows = self._row[batch]
         at = np.concatenate([np.arange(self._start[row], self._start[row] + self._count[row]) for row in rows])
-        totals = measured.masked_fill(~real, 0).sum(-1)[:, : len(batch)].numpy()
+        totals = summed(measured, real)[:, : len(batch)].numpy()
         for key, total, values in zip(self.keys, totals, measured, strict=True):
             self.sums[key][rows] = total
             if key in self.values:

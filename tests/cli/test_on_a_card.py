@@ -1,4 +1,4 @@
-"""What a card computes, seen without one: every command goes through on tensors that mix with none of the CPU.
+"""What a card computes, seen without one: commands go through on tensors that mix with none of the CPU.
 
 Its numbers are the CPU's. Batches are filled up to one shape there, captured, and brought back while the next one is
 computed.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from circuited import make_models, write_pairs
@@ -73,10 +74,12 @@ def apart(one: Any, other: Any, at: str = "") -> float:
     """How far numbers are apart at the most; whatever else there is has to be the same."""
     if isinstance(one, dict):
         assert one.keys() - OWN == other.keys() - OWN, at
-        return max((apart(one[key], other[key], f"{at}.{key}") for key in one.keys() - OWN), default=0.0)
+        return float(np.max([0.0, *(apart(one[key], other[key], f"{at}.{key}") for key in one.keys() - OWN)]))
     if isinstance(one, list):
         assert len(one) == len(other), at
-        return max((apart(*pair, f"{at}[{i}]") for i, pair in enumerate(zip(one, other, strict=True))), default=0.0)
+        return float(
+            np.max([0.0, *(apart(*pair, f"{at}[{i}]") for i, pair in enumerate(zip(one, other, strict=True)))])
+        )
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other)
     assert one == (re.sub(r", \d+ at once", "", other) if isinstance(other, str) else other), at
@@ -133,7 +136,15 @@ def test_a_card_mixes_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pretended_card(monkeypatch) as card:
         there = torch.arange(3.0, device="cuda")
         assert torch.equal((there + torch.tensor(2.0)).cpu(), torch.tensor([2.0, 3.0, 4.0]))
-        for wrong in (lambda: there + torch.ones(3), lambda: there @ torch.ones(3, device="cuda:1")):
+        zero = torch.tensor(0)
+        for wrong in (
+            lambda: there + torch.ones(3),
+            lambda: there @ torch.ones(3, device="cuda:1"),
+            lambda: there.index_put_((zero[None],), torch.ones(1)),
+            lambda: there.masked_fill(torch.ones(3, dtype=torch.bool), 0),
+            lambda: torch.stack([there.sum(), torch.tensor(1.0)]),
+            lambda: there.gather(0, zero),
+        ):
             with pytest.raises(MixedError):
                 wrong()
         with pytest.raises(TypeError):
@@ -141,3 +152,12 @@ def test_a_card_mixes_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert there.sum().item() == 3
         assert there[torch.tensor([0])].device == torch.device("cuda", 0)
         assert (card.counts["look"], card.counts["from card, waiting"], card.counts["index from host"]) == (1, 1, 1)
+        assert there[there > 1].tolist() == [2]
+        assert card.counts["look"] == 2
+        card.counts.clear()
+        for host in (torch.ones(3), torch.ones(3).pin_memory()):
+            host.to("cuda", non_blocking=True)
+            host.copy_(there, non_blocking=True)
+        torch.empty(()).copy_(there.sum())
+        assert card.counts.pop("operations") == 4
+        assert card.counts == {"to card": 1, "to card, waiting": 1, "from card": 1, "from card, waiting": 2}

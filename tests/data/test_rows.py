@@ -94,6 +94,16 @@ def same(one: Examples, other: Examples) -> bool:
 
 
 @pytest.mark.parametrize("write", FORMATS)
+def test_a_folder_may_look_like_a_uri(
+    write: Write, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:mine").mkdir()
+    path = write([{"text": "a longer text of several sequences"}], tmp_path / "s3:mine/data")
+    assert same(load(path.relative_to(tmp_path), tokenizer=tokenizer), load(path, tokenizer=tokenizer))
+
+
+@pytest.mark.parametrize("write", FORMATS)
 def test_documents_are_the_same_in_every_format(write: Write, tokenizer: Tokenizer, folder: Path) -> None:
     texts = ["abc", "a longer text of several sequences", "de", "fghij", "k"]
     found = load(write([{"text": text} for text in texts], folder / "data"), tokenizer=tokenizer)

@@ -128,7 +128,7 @@ class FirstOrder:
         for batch in batches:
             bound, real = bind(runner.leaves, batch.pairing, batch.members, self.model.device)
             out = runner(bound | {given(str(X)): batch.x, given(str(Y)): batch.y})
-            each = [summed(out[str(at)], real) for at in range(len(graphs))]
+            each = [summed(out[str(at)][..., 0], real) for at in range(len(graphs))]
             found.append(torch.stack(each).double().cpu().numpy())
         return found
 
@@ -195,7 +195,7 @@ class FirstOrder:
         """Compute the metric with something added at every tap, summed over the scored positions of each example."""
         bound, real = bind(self._gradient.leaves, batch.pairing, batch.members, self.model.device)
         bound |= {given(EMB): batch.point(fraction)} | {given(place): each for place, each in added.items()}
-        return summed(self._gradient(bound)["metric"], real)
+        return summed(self._gradient(bound)["metric"][..., 0], real)
 
     def _gradients(self, total: Float[Tensor, ""], taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the gradient of the metric at every tap. Raises ScrubError if it has none."""

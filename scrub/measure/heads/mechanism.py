@@ -181,7 +181,7 @@ def mechanism(
         )
     slots = [slot for slot in SLOTS if slot in slots]
     paths = SinglePaths(model.graph, head, depth, masks)
-    usual = Settings(dtype=str(model.dtype).removeprefix("torch."), device=model.device.type)
+    usual = Settings(dtype=str(model.dtype).removeprefix("torch."), device=str(model.device))
     examples = Examples.of(on, selected)
     run = _Run(model, examples, paths, asked or usual)
     scores: dict[str, list[PathScore]] = {}

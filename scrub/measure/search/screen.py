@@ -244,7 +244,7 @@ class Screen:
             zeros = {place: torch.zeros_like(each).requires_grad_() for place, each in made.items()}
             on = {**bound, **batch.known, **{given(place): each for place, each in zeros.items()}}
             on |= self._between(batch.members, fraction) if self._fractions else {}
-            total = summed(at.gradient(on)["metric"], real).sum()
+            total = summed(at.gradient(on)["metric"][..., 0], real).sum()
             if not total.requires_grad:
                 raise NoGradientError(f"the metric {self._metric.name!r} has no gradient")
             for place, each in zip(

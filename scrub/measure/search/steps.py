@@ -3,7 +3,7 @@
 Each step scores all cells in reach at the list that there is (:mod:`scrub.measure.search.screen`), measures the best
 few exactly as one plan, and takes the best of these. Where a cell of the list could go, by its score, and leave a list
 that is better than the best one of its size, that is measured too, and done if it is true (floating selection: Pudil,
-Novovicova and Kittler 1994): what went in early may be of no use later. At 2, 4, 8 ... cells it looks whether the cells
+Novovicova and Kittler 1994): what went in early may be of no use later. At 2, 4, 8 ... more cells it looks whether those
 that had the best scores at the start are better together than what it has: cells that bring nothing one by one, like
 the queries, keys and values of one head, are among them, and no step finds them.
 """
@@ -117,7 +117,7 @@ class Search:
             at = _at(name, way, now, start, without)
             step = self._known(at, now) or self._ranked(start, now, way, weights, without)
             if until is not None and way.steps and not (step and step.whole) and until(way):
-                break  # not before the best of the start were tried
+                break  # where the best of the start are tried, not before
             step = step or self._float(now, way, weights)
             if step is None or (step.added == grows and len(now) == last):  # it may be known from a longer search
                 step = None if len(now) == last else self._next(now, weights, without, grows)

@@ -30,6 +30,7 @@ from scrub.graph.stream import Term, value_of
 from scrub.measure.heads.reading import SCALE, Anatomy, Z, scales_of
 from scrub.models.model import Model, Spec, as_model
 from scrub.paths.splits import attention_heads
+from scrub.study.binding import summed
 from scrub.study.gates import TOLERANCE_NATS
 from scrub.study.read import read
 from scrub.study.settings import Settings, obeyed
@@ -116,10 +117,9 @@ def direct_attribution(model: Spec, on: Examples | Any, settings: Settings | Non
         here = slice(start, start + len(query))
         start += len(query)
         terms, whole = reader.terms(here, query, values)
-        real = np.arange(query.shape[1])[None] < examples.counts[here][:, None]
-        kept = torch.from_numpy(real).to(terms.device)
-        parts.append((terms * kept).sum(-1).cpu().numpy())
-        totals.append((whole * kept).sum(-1).cpu().numpy())
+        real = torch.from_numpy(np.arange(query.shape[1])[None] < examples.counts[here][:, None])
+        parts.append(summed(terms, real).cpu().numpy())
+        totals.append(summed(whole, real).cpu().numpy())
     sums, total = np.concatenate(parts, axis=1), np.concatenate(totals)
     counts = np.maximum(examples.counts, 1)
     deviation = float(np.max(np.abs(sums.sum(0) - total) / counts, initial=0.0))

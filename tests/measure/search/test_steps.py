@@ -352,6 +352,31 @@ def test_it_ends_where_the_stop_fold_gains_nothing() -> None:
         assert ("cell 3 gains" in ends.why) == stop
 
 
+def test_a_list_that_was_taken_as_a_whole_is_looked_at_too() -> None:
+    """As the first of its size that is asked of; and no size twice, whatever came to it again."""
+    names = [Cell("a1.ind/k", f"a0.{at}") for at in range(5)]
+    lists = [frozenset(names[:at]) for at in range(4)]
+    asked: list[tuple[Kept, Kept]] = []
+
+    class Exactly:
+        def __call__(self, some_lists: list[Kept]) -> list[tuple[Kept, int]]:
+            return [(kept, 0) for kept in some_lists]
+
+        fold = SimpleNamespace(interval=lambda now, last: asked.append((now, last)) or Interval(len(asked), 0.5, 9))
+
+    ends, way = _Ends(Exactly(), 3, True), Way(True, {0: (lists[0], 0.0)})  # type: ignore[arg-type]
+    whole = frozenset(names[3:])
+    for kept, value, is_asked in ((lists[1], 1.0, True), (lists[2], 2.0, False), (whole, 3.0, True)):
+        way.add(Step(names[0], True, kept, whole=kept == whole), value)
+        assert not (is_asked and ends(way))
+    assert asked == [(whole, lists[1])]
+    way.add(Step(names[0], True, lists[3]), 4.0)
+    assert not ends(way)
+    way.add(Step(names[0], False, lists[2]), 9.0)
+    assert not ends(way)
+    assert asked == [(whole, lists[1]), (lists[3], whole)]
+
+
 def test_more_than_all_is_told() -> None:
     """Where it is sure."""
     for low in (99.9, 100.1):
