@@ -3,9 +3,9 @@
 Each step scores all cells in reach at the list that there is (:mod:`scrub.measure.search.screen`), measures the best
 few exactly as one plan, and takes the best of these. Where a cell of the list could go, by its score, and leave a list
 that is better than the best one of its size, that is measured too, and done if it is true (floating selection: Pudil,
-Novovicova and Kittler 1994): what went in early may be of no use later. At 2, 4, 8 ... more cells it looks whether those
-that had the best scores at the start are better together than what it has: cells that bring nothing one by one, like
-the queries, keys and values of one head, are among them, and no step finds them.
+Novovicova and Kittler 1994): what went in early may be of no use later. At 2, 4, 8 ... more cells it looks whether
+those that had the best scores at the start are better together than what it has: cells that bring nothing one by one,
+like the queries, keys and values of one head, are among them, and no step finds them.
 """
 
 from __future__ import annotations
