@@ -105,7 +105,7 @@ def test_what_a_card_does_is_asked_of_the_cpu(printed: Program) -> None:
     assert text.count("float32") == text.count("bfloat16") == 3
     assert all(text.count(f"every head of tiny {what}") == 2 for what in ("ablated", "patched"))
     assert "tiny's forward: " in text
-    assert text.count(": no number is further than 0.0e+00") == 4
+    assert text.count(": no number is further than 0.0e+00") == 5
 
 
 def numbers() -> Callable[[], object]:
