@@ -87,12 +87,13 @@ class OnCard(Tensor):
 
 
 class Card:
-    """What happens on cards: how many operations, copies and looks there were, and which graphs."""
+    """What happens on cards: how many operations, copies and looks there were, on which, and the graphs."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.recording = self.replaying = False
         self.graphs: list[Tape] = []
+        self.used: set[str] = set()
 
     def compute(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute an operation of which some tensors are on a card."""
@@ -105,8 +106,7 @@ class Card:
             raise MixedError(f"{name} of tensors of two cards")
         if name in ACROSS and len(there) < len(given):
             pinned = all(isinstance(each, OnCard) or hasattr(each, "pinned") for each in given)
-            later = pinned and bool(kwargs.get("non_blocking") or args[2:])
-            self.count(("to card" if isinstance(given[0], OnCard) else "from card") + ("" if later else ", waiting"))
+            self.copied(isinstance(given[0], OnCard), pinned and bool(kwargs.get("non_blocking") or args[2:]))
         elif name in INDEXING and here and all(isinstance(each, OnCard) for each in (args[0], *args[2:3])):
             self.count("index from host")
         elif here:
@@ -119,6 +119,7 @@ class Card:
         if name in BY_CHANCE and torch._C._current_autograd_node() is None:
             self.counts[f"in an order of chance: {name}"] += 1
         self.counts["operations"] += not self.replaying
+        self.used |= {str(each.where) for each in there}
         made = function(*tree_map(_bare, args), **tree_map(_bare, kwargs))
         if name == "aten::copy_":
             return args[0]
@@ -130,6 +131,10 @@ class Card:
             return OnCard(each, there[0].where) if new else known.get(id(each), each)
 
         return tree_map(on_card, made)
+
+    def copied(self, there: bool, later: bool) -> None:
+        """Count a copy to a card or from one, for which the host waits unless it may be made later."""
+        self.count(("to card" if there else "from card") + ("" if later else ", waiting"))
 
     def count(self, what: str) -> None:
         """Count what a graph can't have recorded."""
@@ -251,7 +256,7 @@ class _Moved(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tensor: Tensor, to: torch.device, later: bool) -> Tensor:
         context.back = tensor.device
-        CARD.count(("to card" if to.type == "cuda" else "from card") + ("" if later else ", waiting"))
+        CARD.copied(to.type == "cuda", later)
         inner = tensor.inner if isinstance(tensor, OnCard) else tensor
         return OnCard(inner.clone(), to) if to.type == "cuda" else inner.clone()
 
@@ -272,6 +277,7 @@ def pretended_card(patch: pytest.MonkeyPatch) -> Iterator[Card]:
     """Let there be two cards, until the test ends; sweeps have one worker, this process, since no other pretends."""
     importlib.import_module("torch._decomp.decompositions_for_jvp")  # which looks at the code of factories
     CARD.counts.clear()
+    CARD.used.clear()
     CARD.graphs = tape_graphs(patch)
     functions: dict[str, Callable[..., Any]] = {
         "is_available": lambda: True,

@@ -481,40 +481,6 @@ class Examples:
         alone = replace(self, rest=None, columns={})
         return replace(alone, tokens=self.other, other=self.tokens, texts=self.other_texts, other_texts=self.texts)
 
-    def check(self, n_ctx: int, vocab_size: int, model: str) -> None:
-        """Raise ScrubError unless there is something to score, and a model of this size can read it."""
-        self.check_tokens(n_ctx, vocab_size, model)
-        if (pads := np.argwhere(self.scored & ~self.real)).size:
-            which, position = (int(at) for at in pads[0])
-            raise ScrubError(
-                f"{self.row(which)} is scored at position {position}, a pad behind its {self.ends[which] + 1}: "
-                "score positions of its own"
-            )
-        if not self.scored.any():
-            raise ScrubError(f"no position of the {self.kind} is scored: take more, or longer, sequences")
-
-    def check_tokens(self, n_ctx: int, vocab_size: int, model: str) -> None:
-        """Raise ScrubError unless a model of this size can read the tokens, and those of the others."""
-        if self.context > n_ctx:
-            raise ScrubError(
-                f"the {self.kind} have {self.context} positions, but {model} reads at most {n_ctx}: shorten them"
-            )
-        if self.other is not None and self.other.shape != self.tokens.shape:
-            raise ScrubError(
-                f"the {self.kind} are {list(self.tokens.shape)} and their others {list(self.other.shape)}: give each "
-                "example another one of its length"
-            )
-        if self.other_lengths is not None and (short_of := np.flatnonzero(self.other_lengths < self.ends + 1)).size:
-            which = short_of[0]
-            raise ScrubError(
-                f"{self.row(which)} has {self.ends[which] + 1} tokens, and its other only {self.other_lengths[which]}"
-                f"{self.as_text(which)}: nothing can stand in at the last, so give others that are as long"
-            )
-        each = (self.tokens, self.tokens if self.other is None else self.other)
-        for tokens in each if self.labels is None else (every[:, :-1] for every in each):
-            if tokens.min() < 0 or tokens.max() >= vocab_size:
-                raise ScrubError(f"a token of the {self.kind} is none of {model}'s: its ids are 0 to {vocab_size - 1}")
-
     @property
     def has_bigram(self) -> bool:
         """Whether a bigram predicts what is to be predicted: the next token of running text, and no class."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+import numpy as np
+
 from scrub.data.examples import PROMPTS, Examples
 from scrub.data.labels import READ_AT
 from scrub.data.load import load_examples
@@ -142,7 +144,7 @@ def examples_of(data: Data) -> Examples:
 
 def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
     examples = examples_of(data)
-    examples.check_tokens(model.n_ctx, model.vocab_size, model.name)
+    check_tokens(examples, model.n_ctx, model.vocab_size, model.name)
     model.check_read(examples.inputs)
     if count is not None and count > len(examples):
         raise ScrubError(f"{count} sequences were asked for, but there are {len(examples)} in memory: ask for fewer")
@@ -151,7 +153,7 @@ def _in_memory(model: Model, data: Any, count: int | None) -> Examples:
 
 def check_on(examples: Examples, model: Model) -> None:
     """Raise ScrubError unless there is something to score, and the model can read it and predicts such things."""
-    examples.check(model.n_ctx, model.vocab_size, model.name)
+    check_scored(examples, model.n_ctx, model.vocab_size, model.name)
     model.check_read(examples.inputs)
     if examples.other is not None:
         model.check_read(examples.other[:, :-1])
@@ -184,3 +186,41 @@ def notes_on(examples: Examples, model: Model) -> list[str]:
     return [
         f"{model.name} reads later positions too, and so the very tokens that it is to predict: their loss says little"
     ] * seen
+
+
+def check_scored(examples: Examples, n_ctx: int, vocab_size: int, model: str) -> None:
+    """Raise ScrubError unless there is something to score, and a model of this size can read it."""
+    check_tokens(examples, n_ctx, vocab_size, model)
+    if (pads := np.argwhere(examples.scored & ~examples.real)).size:
+        which, position = (int(at) for at in pads[0])
+        raise ScrubError(
+            f"{examples.row(which)} is scored at position {position}, a pad behind its {examples.ends[which] + 1}: "
+            "score positions of its own"
+        )
+    if not examples.scored.any():
+        raise ScrubError(f"no position of the {examples.kind} is scored: take more, or longer, sequences")
+
+
+def check_tokens(examples: Examples, n_ctx: int, vocab_size: int, model: str) -> None:
+    """Raise ScrubError unless a model of this size can read the tokens, and those of the others."""
+    if examples.context > n_ctx:
+        raise ScrubError(
+            f"the {examples.kind} have {examples.context} positions, but {model} reads at most {n_ctx}: shorten them"
+        )
+    tokens, other = examples.tokens, examples.other
+    if other is not None and other.shape != tokens.shape:
+        raise ScrubError(
+            f"the {examples.kind} are {list(tokens.shape)} and their others {list(other.shape)}: give each example "
+            "another one of its length"
+        )
+    lengths = examples.other_lengths
+    if lengths is not None and (short_of := np.flatnonzero(lengths < examples.ends + 1)).size:
+        which = int(short_of[0])
+        raise ScrubError(
+            f"{examples.row(which)} has {examples.ends[which] + 1} tokens, and its other only {lengths[which]}"
+            f"{examples.as_text(which)}: nothing can stand in at the last, so give others that are as long"
+        )
+    for each in (tokens, tokens if other is None else other):
+        read = each if examples.labels is None else each[:, :-1]
+        if read.min() < 0 or read.max() >= vocab_size:
+            raise ScrubError(f"a token of the {examples.kind} is none of {model}'s: its ids are 0 to {vocab_size - 1}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scrub.text.errors import ScrubError
-from scrub.text.files import one_line
+from scrub.text.files import no_uri, one_line
 
 BUILDERS = {
     ".txt": "text",
@@ -146,7 +146,7 @@ def _groups(path: Path) -> Iterator[dict[str, Any]]:
     """Read a parquet file, few rows at a time; lists of numbers as arrays."""
     from pyarrow import parquet, types
 
-    with parquet.ParquetFile(path.absolute()) as file:  # what begins with "s3:" is no file's path to pyarrow, but a URI
+    with parquet.ParquetFile(no_uri(path)) as file:
         meta = file.metadata
         for group in range(meta.num_row_groups):
             columns = [meta.row_group(group).column(at) for at in range(meta.num_columns)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +22,7 @@ from scrub.models.checkpoints.tokenizer import added_in_front, fitting_tokenizer
 from scrub.models.families import ModelConfig, architectures, family_of, known_token
 from scrub.models.memory import open_object
 from scrub.models.origin import Origin, may_name
+from scrub.models.params import Stored, as_arrays, computable, moved, of_arrays
 from scrub.models.place import ModelPlace, find_model
 from scrub.models.values import ids_of, text_of, tokens_of, top, values
 from scrub.paths.hashes import hash_weights
@@ -35,14 +35,12 @@ from scrub.text.begin import Bos, wanted_bos
 from scrub.text.encoding import without_row
 from scrub.text.errors import ScrubError, tell
 from scrub.text.fields import COUNT, check_arguments
-from scrub.text.files import first_sentence, make_folder, one_line
+from scrub.text.files import make_folder, one_line
 from scrub.text.wording import at_commit, few, short, with_digest
 
 Spec: TypeAlias = Any  # str | Path | Model, a transformers model, a HookedTransformer, or (config, state dict)
 
-_COMPUTABLE = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _KNOWN = "weights_hash", "plan"  # which roles don't change
-ALIGNED_BYTES = 64  # where torch lets a tensor begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,17 +305,24 @@ class Model:
     @check_arguments
     def to(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> Model:
         """Give the same model in another floating-point type, or on another device."""
-        params = _moved(self.params, dtype and _computable(dtype), device)
+        params = moved(self.params, dtype and computable(dtype), device)
         same = all(params[name] is value for name, value in self.params.items())
         return self if same else replace(self, params=params)  # what is known of it stays known
 
     def __reduce__(self) -> tuple[object, ...]:
         # the graph is made again, since a deep one can't be pickled; the parameters are arrays, which processes share
-        arrays = {name: _array(value) for name, value in self.params.items()}
         known = {"weights_hash": self.weights_hash}
         return (
-            _from_arrays,
-            (self.name, self.config, arrays, self.tokenizer, self.folder, self.origin, self.given_roles),
+            _again,
+            (
+                self.name,
+                self.config,
+                as_arrays(self.params),
+                self.tokenizer,
+                self.folder,
+                self.origin,
+                self.given_roles,
+            ),
             known,
         )
 
@@ -347,7 +352,7 @@ def load_model(
     else:
         called, checkpoint, found, origin = _opened(spec)
         said += checkpoint.notes
-        params = _moved(checkpoint.params(_computable(dtype)), dtype, device)
+        params = moved(checkpoint.params(computable(dtype)), dtype, device)
         own = _own_tokenizer(found, checkpoint) if found and tokenizer is None else None
         folder = found.folder if found else None
         model = Model(called, checkpoint.config, checkpoint.graph, params, own, folder, origin)
@@ -435,44 +440,13 @@ def save_model(model: Model, folder: str | Path) -> None:
     write_checkpoint(folder, family_of(model.config), model.config, model.params, model.tokenizer)
 
 
-def _array(tensor: Tensor) -> tuple[np.ndarray, torch.dtype]:
-    """Take a parameter as an array; numpy has no bfloat16, but its bits."""
-    here = tensor.detach().cpu().contiguous()
-    return (here.view(torch.int16) if here.dtype == torch.bfloat16 else here).numpy(), here.dtype
-
-
-def _from_arrays(
+def _again(
     name: str,
     config: ModelConfig,
-    arrays: Mapping[str, tuple[np.ndarray, torch.dtype]],
+    arrays: Mapping[str, Stored],
     tokenizer: Tokenizer | None,
     folder: Path | None,
     origin: Origin,
     given_roles: Roles | None = None,
 ) -> Model:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
-        params = {each: _aligned(torch.from_numpy(array)).view(dtype) for each, (array, dtype) in arrays.items()}
-    return Model(name, config, lower(config), params, tokenizer, folder, origin, given_roles)
-
-
-def _aligned(value: Tensor) -> Tensor:
-    """Copy what doesn't begin where torch would let it: products of the same numbers may have other last bits then."""
-    return value if value.data_ptr() % ALIGNED_BYTES == 0 else value.clone()
-
-
-def _computable(dtype: torch.dtype) -> torch.dtype:
-    if dtype not in _COMPUTABLE:
-        known = ", ".join(str(each).removeprefix("torch.") for each in _COMPUTABLE)
-        raise ScrubError(f"models don't run in {str(dtype).removeprefix('torch.')}: take one of {known}")
-    return dtype
-
-
-def _moved(
-    params: Mapping[str, Tensor], dtype: torch.dtype | None, device: str | torch.device | None
-) -> dict[str, Tensor]:
-    try:
-        return {name: value.to(device, dtype) for name, value in params.items()}
-    except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is no such device, or no room
-        why = first_sentence(error)
-        raise ScrubError(f"the model can't be put on the device {str(device)!r} ({why}): try 'cpu'") from error
+    return Model(name, config, lower(config), of_arrays(arrays), tokenizer, folder, origin, given_roles)

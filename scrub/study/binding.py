@@ -110,7 +110,7 @@ def bind(
             bound[leaf] = np.where(real, rows, 0)
         elif leaf.op == "rows":
             bound[leaf] = _filled(np.stack([*real.nonzero(), rows[real]]), sizes.rows)
-            bound[leaf][:2, real.sum() :] = np.argwhere(~real)[:1].T  # none is written where a real one is, too
+            bound[leaf][:2, real.sum() :] = np.argwhere(~real)[:1].T  # nobody reads there: real rows are written once
     kept = {leaf: known(leaf, pairing, members) for leaf in leaves if leaf.op in KNOWN and known is not None}
     on_way = {leaf: on_its_way(value, device) for leaf, value in bound.items()}
     return {**on_way, **kept}, torch.from_numpy(real)

@@ -64,6 +64,11 @@ def exists(path: Path) -> bool:
         return False
 
 
+def no_uri(path: Path) -> Path:
+    """Give a path that nobody takes for a URI: `no_uri(Path("s3:mine/rows.parquet"))`, which pyarrow would."""
+    return path.absolute()
+
+
 def unreadable(path: str | Path, error: OSError | ValueError) -> ScrubError:
     """Say in one line why a path can't be read."""
     reason = (error.strerror if isinstance(error, OSError) else None) or error

@@ -19,13 +19,13 @@ from circuited import make_models, write_pairs
 from pretended import MixedError, pretended_card
 from project import N_CTX
 
-from scrub import Settings, prepare
+from scrub import Settings, load_model, prepare
+from scrub.measure.heads.mechanism import mechanism
 from scrub.measure.search import beside
 
 Scrub = Callable[..., Any]
 DRAWN = """
 from scrub import Hypothesis
-from scrub.paths.sources import Draw
 
 hypothesis = Hypothesis(
     \"\"\"
@@ -46,7 +46,7 @@ COMMANDS = {
     "run": "run induction/refined_3 --sequences 31 --draws 2 --batch 3",
     "controls": "run induction/drawn --sequences 31 --draws 2 --batch 3",
     "kl": "run induction/naive --sequences 31 --model standard --metric kl",
-    "sweep": "compare naive refined_1 --study induction --results DEVICE --sequences 31 --draws 9 --workers 1",
+    "compare": "compare naive refined_1 --study induction --results DEVICE --sequences 31 --draws 9 --workers 1",
     "search": f"search induction/naive --size 2 --candidates masks --parts v --metric kl {FEW} --sequences 31",
     "ablate": f"ablate tiny --heads {TEXT} --how mean",
     "padded": "ablate small a1.0 m0 --data pairs.jsonl --how mean",
@@ -57,7 +57,7 @@ COMMANDS = {
     "heads": "heads tiny --prompt abyab --answer y --prompts random-tokens --how mean",
     "direct": f"direct tiny {PAIRS}",
     "lens": f"lens tiny {PAIRS}",
-    "drawn": "generate tiny --prompt abcab --temperature 0.7 --tokens 5",
+    "temperature": "generate tiny --prompt abcab --temperature 0.7 --tokens 5",
     "generate": "generate tiny --prompt abcab --ablate a1.2 --tokens 5",
 }
 OWN = frozenset({"device", "batch", "command", "seconds"})  # of the place, not of what is computed
@@ -105,8 +105,19 @@ def test_numbers_are_those_of_a_cpu(scrub: Scrub, monkeypatch: pytest.MonkeyPatc
         assert said.status == 0, said.err
         found.append(json.loads(Path("found.json").read_text()))
         assert (counts.get("operations", 0) > 100) == (device != "cpu")
+        only = "cuda:0" if name == "compare" else device  # a worker sees no card but its own
+        assert card.used <= {only}, "that card was asked for, and no other"
         assert not [each for each in counts if "of chance" in each], "the bits would be others each time"
     assert apart(*found) < 1e-9
+
+
+def test_a_model_is_measured_on_the_card_that_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended_card(monkeypatch) as card:
+        model = load_model("tiny", torch.float64, "cuda:1")
+        tokens = np.random.default_rng(0).integers(1, 31, (5, N_CTX + 1))
+        found = mechanism(model, tokens, np.ones((5, N_CTX), dtype=bool), (1, 2), slots="k", depth=1)
+        assert card.used == {"cuda:1"}
+    assert len(found.scores) > 1
 
 
 @pytest.mark.usefixtures("drawn")

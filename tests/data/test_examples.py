@@ -12,7 +12,7 @@ import torch
 
 import scrub
 from scrub.data.examples import PROMPTS, TEXT, Examples
-from scrub.data.for_model import examples_for
+from scrub.data.for_model import check_scored, examples_for
 from scrub.data.prompts.prompts import as_prompts
 from scrub.models.model import load_model
 from scrub.study.run import prepare_study
@@ -148,8 +148,8 @@ def test_the_digest_is_of_what_numbers_depend_on() -> None:
 )
 def test_what_a_model_cant_read(examples: Examples, message: str) -> None:
     with pytest.raises(ScrubError, match=message):
-        examples.check(7, 20, "it")
-    Examples.of(ROWS).check(7, 20, "it")
+        check_scored(examples, 7, 20, "it")
+    check_scored(Examples.of(ROWS), 7, 20, "it")
 
 
 @pytest.mark.parametrize("option", ["context", "split", "column"])

@@ -13,6 +13,7 @@ import torch
 
 import scrub
 from scrub.data.examples import Examples
+from scrub.data.for_model import check_scored
 from scrub.models.model import load_model
 from scrub.study.result import Result
 from scrub.study.run import Trial, prepare
@@ -138,7 +139,7 @@ def test_others_that_do_not_fit() -> None:
         examples = Examples.of(tokens)
         object.__setattr__(examples, "other", other)  # as it is where shapes aren't checked
         with pytest.raises(ScrubError, match=named):
-            examples.check(11, 23, "tiny")
+            check_scored(examples, 11, 23, "tiny")
     with pytest.raises(ScrubError, match="tokens of examples are Tensor"):
         Examples.__post_init__(SimpleNamespace(tokens=torch.from_numpy(tokens), scored=None, other=None))  # type: ignore[arg-type]
 

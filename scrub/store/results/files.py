@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from scrub.store.results.schema import LATER, LOSSES
 from scrub.text.errors import ScrubError
-from scrub.text.files import check_file, first_sentence, shown
+from scrub.text.files import check_file, first_sentence, no_uri, shown
 
 _DIGITS = 32  # of SHA-256, in hexadecimal
 _DIGEST = re.compile(rf"\.([0-9a-f]{{{_DIGITS}}})")
@@ -60,7 +60,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a file of rows. Raises Damaged if it is damaged, or not what it should be."""
     verified(path)
     try:
-        with pq.ParquetFile(path.absolute()) as file:  # what begins with "s3:" is no file's path to pyarrow, but a URI
+        with pq.ParquetFile(no_uri(path)) as file:
             found = file.read(columns)
             for name in set(LATER).intersection(columns or ()) - set(found.column_names):
                 found = found.append_column(LOSSES.field(name), pa.nulls(len(found), LOSSES.field(name).type))

@@ -15,7 +15,7 @@ from worded import N_CTX, byte_level, reading, word_level
 
 import scrub
 from scrub.data.examples import PROMPTS, TEXT, Examples
-from scrub.data.for_model import examples_for
+from scrub.data.for_model import check_tokens, examples_for
 from scrub.data.repeated import NOWHERE
 from scrub.store.sweeps.ready import Ready
 from scrub.text.errors import ScrubError
@@ -246,7 +246,7 @@ def test_pairs_of_several_lengths() -> None:
         found.swapped()
     short = scrub.read_prompts(BY_ID, [*table, {"clean": [5, 6, 7], "corrupted": [4, 6], "answer": 2}])
     with pytest.raises(ScrubError, match=r"row 2 of .* 3 .* 2"):
-        short.check_tokens(N_CTX, 31, "it")
+        check_tokens(short, N_CTX, 31, "it")
 
 
 def test_the_first_rows_are_taken_in_their_order_with_their_doubles() -> None:
